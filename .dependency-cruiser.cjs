@@ -1,0 +1,67 @@
+/** The house's arrows: cli → gateway → link, rpc, tunnel, site, device → distill, io, observe → base. */
+const upper = (folder, ...forbidden) => ({
+  name: `${folder} reaches nothing above it`,
+  severity: 'error',
+  from: { path: `^src/${folder}/` },
+  to: { path: `^(src/(${forbidden.join('|')})/|drivers/)` },
+})
+module.exports = {
+  forbidden: [
+    { name: 'no cycles', severity: 'error', from: {}, to: { circular: true } },
+    upper(
+      'base',
+      'observe',
+      'io',
+      'distill',
+      'device',
+      'rpc',
+      'link',
+      'tunnel',
+      'site',
+      'gateway',
+      'cli',
+      'standin',
+      'web',
+    ),
+    upper('observe', 'io', 'distill', 'device', 'rpc', 'link', 'tunnel', 'site', 'gateway', 'cli', 'standin', 'web'),
+    upper('io', 'distill', 'device', 'rpc', 'link', 'tunnel', 'site', 'gateway', 'cli', 'standin', 'web'),
+    upper('distill', 'io', 'device', 'rpc', 'link', 'tunnel', 'site', 'gateway', 'cli', 'standin', 'web'),
+    {
+      name: 'device reaches nothing above it (its catalogue alone names drivers, lazily)',
+      severity: 'error',
+      from: { path: '^src/device/', pathNot: '^src/device/catalogue' },
+      to: { path: '^(src/(rpc|link|tunnel|site|gateway|cli|standin|web)/|drivers/)' },
+    },
+    {
+      name: 'drivers see only device, io, distill, observe and base',
+      severity: 'error',
+      from: { path: '^drivers/' },
+      to: { path: '^src/', pathNot: '^src/(base|observe|io|distill|device)/' },
+    },
+    {
+      name: 'a driver does not reach into another driver',
+      severity: 'error',
+      from: { path: '^drivers/([^/]+)/' },
+      to: { path: '^drivers/', pathNot: '^drivers/$1/' },
+    },
+    upper('rpc', 'device', 'link', 'tunnel', 'site', 'gateway', 'cli', 'standin', 'web'),
+    upper('tunnel', 'device', 'rpc', 'link', 'site', 'gateway', 'cli', 'standin', 'web'),
+    upper('site', 'device', 'link', 'tunnel', 'gateway', 'cli', 'standin', 'web'),
+    upper('link', 'device', 'site', 'tunnel', 'gateway', 'cli', 'standin', 'web'),
+    upper('gateway', 'cli', 'standin', 'web'),
+    upper('standin', 'cli', 'gateway', 'web'),
+    {
+      name: 'only src/io imports serialport and usb',
+      severity: 'error',
+      from: { path: '^(src|drivers)/', pathNot: '^src/io/' },
+      to: { path: 'node_modules/(serialport|usb|@serialport)/' },
+    },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    exclude: { path: '^src/rpc/gen/' },
+    enhancedResolveOptions: { extensions: ['.ts', '.js', '.json'], conditionNames: ['import', 'node', 'default'] },
+  },
+}
