@@ -1,0 +1,87 @@
+// What runs before anything is installed: plain Node, no dependencies.
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const oldestNode = 20
+
+/** Progress goes to stderr: stdout belongs to what the command itself has to say. */
+export function say(text) {
+  process.stderr.write(`${text}\n`)
+}
+
+export function fail(text) {
+  say(text)
+  process.exit(1)
+}
+
+/** Runs a program with its stdout on our stderr; ends this process where it fails. */
+export function run(command, args, options = {}) {
+  const result = spawnSync(command, args, { cwd: root, stdio: ['ignore', 2, 2], ...options })
+  if (result.error !== undefined) fail(`${command}: ${result.error.message}`)
+  if (result.status !== 0) fail(`${command} ${args.join(' ')} ended with ${result.status ?? result.signal}`)
+}
+
+function digest(...parts) {
+  const hash = createHash('sha256')
+  for (const part of parts) hash.update(part)
+  return hash.digest('hex')
+}
+
+function* filesBelow(folder) {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name)
+    if (entry.isDirectory()) {
+      if (entry.name !== 'gen') yield* filesBelow(path)
+    } else yield path
+  }
+}
+
+function stampHolds(file, stamp) {
+  return existsSync(file) && readFileSync(file, 'utf8') === stamp
+}
+
+export function checkNode() {
+  const major = Number(process.versions.node.split('.')[0])
+  if (major < oldestNode) fail(`qkd-gw needs Node ${oldestNode} or later; this is ${process.versions.node}.`)
+}
+
+/** Installs the packages of package-lock.json unless exactly these are installed already. */
+export function ensureInstalled() {
+  const stampFile = join(root, 'node_modules', '.qkd-gw-installed')
+  // Native addons belong to one platform and ABI.
+  const stamp = digest(readFileSync(join(root, 'package-lock.json')), process.platform, process.arch)
+  if (stampHolds(stampFile, stamp)) return
+  say('Installing packages (once) …')
+  // The project's .npmrc asks for JSON, which is meant for `npm start --json` alone.
+  run('npm', ['ci', '--no-json', '--no-audit', '--no-fund', '--include=dev'], { shell: process.platform === 'win32' })
+  writeFileSync(stampFile, stamp)
+}
+
+/** Generates and compiles unless dist is what the present sources make. */
+export function ensureBuilt() {
+  const stampFile = join(root, 'dist', '.stamp')
+  const inputs = ['src', 'drivers', 'proto'].flatMap((folder) => [...filesBelow(join(root, folder))])
+  inputs.push(
+    ...['tsconfig.json', 'tsconfig.build.json', 'buf.gen.yaml', 'package-lock.json'].map((f) => join(root, f)),
+  )
+  const stamp = digest(...inputs.sort().flatMap((file) => [file.slice(root.length), '\0', readFileSync(file)]))
+  if (stampHolds(stampFile, stamp) && existsSync(join(root, 'src/rpc/gen'))) return
+  say('Building …')
+  build()
+  writeFileSync(stampFile, stamp)
+}
+
+/** Runs a tool of node_modules. */
+export function tool(name, args, options) {
+  run(join(root, 'node_modules', '.bin', name + (process.platform === 'win32' ? '.cmd' : '')), args, options)
+}
+
+export function build() {
+  tool('buf', ['generate'])
+  tool('tsc', ['-p', 'tsconfig.build.json'])
+  if (!statSync(join(root, 'dist/src/cli/main.js')).isFile()) fail('the build made no command')
+}

@@ -1,0 +1,75 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from 'commander'
+import { systemClock } from '../base/clock.js'
+import { EXIT } from '../base/error-codes.js'
+import { systemRandom } from '../base/random.js'
+import { version } from '../base/version.js'
+import type { CliEnvironment } from './environment.js'
+import { exitCodeOf, explain } from './explain.js'
+import { commands } from './commands.js'
+
+const stop = new AbortController()
+let exitCode: number = EXIT.ok
+
+const env: CliEnvironment = {
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  env: process.env,
+  cwd: process.cwd(),
+  clock: systemClock,
+  random: systemRandom,
+  signal: stop.signal,
+  setExitCode: (code) => {
+    exitCode = code
+  },
+}
+
+// The first signal asks for a clean end; a second one is impatient and gets the abrupt one.
+for (const name of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(name, () => {
+    if (stop.signal.aborted) process.exit(128 + (name === 'SIGINT' ? 2 : 15))
+    stop.abort(new Error(name))
+  })
+}
+// A reader that has gone away (`qkd-gw … | head`) is no fault.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(EXIT.ok)
+  throw error
+})
+
+const program = new Command('qkd-gw')
+  .description('Brings a quantum-key-distribution device on a serial or USB cable into a key network.')
+  .version(version)
+  .exitOverride()
+  .showHelpAfterError('(qkd-gw --help says more)')
+  .addHelpText(
+    'after',
+    `
+Examples:
+  qkd-gw devices                       what is attached, and what each device is
+  qkd-gw attach /dev/ttyUSB0 --driver qix --side alice --id A_B_A \\
+         --site-agent 45.55.2.5:8000 --tunnel user@45.55.2.5 -i key.pem
+  qkd-gw status                        where each part of the chain stands
+  qkd-gw demo                          the whole chain on built-in stand-ins
+
+Exit codes: 0 done, 1 unexpected, 2 usage, 3 configuration, 4 unknown host key, 5 changed host key, 6 unusable key file,
+7 no device, 8 already running, 9 unsafe choice not asked for by name, 10 keys owed at stop, 11 a check failed,
+12 not running, 13 the sites' keys differ.`,
+  )
+for (const add of commands) add(program, env)
+
+try {
+  await program.parseAsync(process.argv)
+} catch (error) {
+  if (error instanceof CommanderError) {
+    // Help and version are no errors; commander has already written its own text.
+    exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
+  } else {
+    process.stderr.write(explain(error))
+    exitCode = exitCodeOf(error)
+  }
+}
+process.exitCode = exitCode
+// What a library still holds open (a half-dead socket, a timer) must not keep a finished command from ending.
+setTimeout(() => process.exit(exitCode), 500).unref()

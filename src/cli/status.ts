@@ -1,0 +1,85 @@
+import type { Command } from 'commander'
+import pc from 'picocolors'
+import { EXIT } from '../base/error-codes.js'
+import { GatewayError } from '../base/errors.js'
+import type { PartStatus } from '../observe/status.js'
+import type { GatewayStatus } from '../gateway/status-socket.js'
+import type { CliEnvironment } from './environment.js'
+
+/** "3 s", "4 min", "2 h 5 min", "3 d". */
+export function age(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1_000))
+  if (seconds < 120) return `${seconds} s`
+  const minutes = Math.floor(seconds / 60)
+  if (minutes < 120) return `${minutes} min`
+  const hours = Math.floor(minutes / 60)
+  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d`
+}
+
+const good = new Set(['producing', 'serving', 'proven', 'registered', 'sessionStarted', 'delivering', 'agreed'])
+const bad = new Set(['needs-attention', 'diverged', 'down', 'failed', 'absent', 'mismatch', 'stopped', 'busy'])
+
+function colour(state: string): string {
+  if (good.has(state)) return pc.green(state)
+  return bad.has(state) ? pc.red(state) : pc.yellow(state)
+}
+
+function partLines(name: string, part: PartStatus, nowMs: number): string {
+  const lines = [`  ${name.padEnd(13)} ${colour(part.state)}  since ${age(nowMs - part.sinceMs)}`]
+  if (part.reason !== undefined && part.reason !== '') lines.push(`${' '.repeat(16)}${part.reason}`)
+  if (part.needs !== undefined) lines.push(`${' '.repeat(16)}${pc.bold('needs')} ${part.needs}`)
+  const facts = Object.entries(part.facts ?? {}).filter(([, value]) => value !== undefined && value !== '')
+  if (facts.length > 0) {
+    const shown = facts.map(
+      ([key, value]) => `${key} ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`,
+    )
+    lines.push(pc.dim(`${' '.repeat(16)}${shown.join(' · ')}`))
+  }
+  return lines.join('\n')
+}
+
+/** One gateway's status for a person. */
+export function renderStatus(status: GatewayStatus, nowMs: number): string {
+  const head = `${pc.bold(status.id)}  ${status.device}  (pid ${status.pid}, up ${age(nowMs - status.startedAtMs)})`
+  const parts = Object.entries(status.parts).map(([name, part]) => partLines(name, part, nowMs))
+  const counts = Object.entries(status.counts).map(
+    ([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`,
+  )
+  const warnings = status.warnings.map((warning) => pc.yellow(`  ! ${warning}`))
+  return [head, ...parts, `  ${'keys'.padEnd(13)} ${counts.join(' · ')}`, ...warnings].join('\n')
+}
+
+/** `qkd-gw status`: asks every running gateway of the state folder over its local socket. */
+export function addStatusCommand(program: Command, env: CliEnvironment): void {
+  program
+    .command('status')
+    .description('where each part of the chain stands, since when, why, and what it needs')
+    .option('--state-folder <folder>', 'the state folder of the gateway (default: as for attach)')
+    .option('--id <device id>', 'only the gateway of this device')
+    .option('--json', 'for machines: {"gateways": [...]}')
+    .addHelpText('after', '\nExit codes: 0 at least one gateway answered, 12 none runs.\n')
+    .action(async (options: { stateFolder?: string; id?: string; json?: boolean }) => {
+      const { askGateway, statusSockets } = await import('../gateway/status-socket.js')
+      const { defaultStateFolder } = await import('../gateway/state-folder.js')
+      const folder = options.stateFolder ?? defaultStateFolder(env.env)
+      const gateways: GatewayStatus[] = []
+      for (const path of statusSockets(folder)) {
+        try {
+          const status = (await askGateway(path, { request: 'status' })) as GatewayStatus
+          if (options.id === undefined || status.id === options.id) gateways.push(status)
+        } catch {
+          // A socket whose process is gone.
+        }
+      }
+      if (options.json === true) env.stdout.write(`${JSON.stringify({ gateways }, null, 2)}\n`)
+      if (gateways.length === 0) {
+        if (options.json === true) return env.setExitCode(EXIT.notRunning)
+        throw new GatewayError('E_NOT_RUNNING', `no gateway runs with the state folder ${folder}`, {
+          remedy: 'start one with qkd-gw attach, or name its folder with --state-folder',
+        })
+      }
+      if (options.json !== true) {
+        env.stdout.write(`${gateways.map((status) => renderStatus(status, env.clock.nowMs())).join('\n\n')}\n`)
+      }
+    })
+}

@@ -1,0 +1,117 @@
+/** The gateway's own configuration: one schema gives checking, types and `qkd-gw config schema`. */
+import { z } from 'zod'
+
+const hostPort = z
+  .string()
+  .regex(/^(\[[0-9A-Fa-f:.%]+\]|[^:[\]\s]+):\d{1,5}$/, 'must be host:port, for example 45.55.2.5:9000')
+const port = z.number().int().min(0).max(65_535)
+const ms = z.number().int().min(1)
+const text = z.string().min(1)
+
+export const deviceSection = z.strictObject({
+  path: text.optional().describe('Device node, stable name below /dev/serial/by-id, or scheme such as "dummy:"'),
+  driver: text.optional().describe('Driver name; without it the device is recognised by its USB strings'),
+  side: z.enum(['alice', 'bob']).optional().describe('End of the fibre'),
+  id: text.optional().describe('Device id at the SiteAgent; Java sites need the form A_B_A'),
+  kind: text
+    .optional()
+    .describe("The SiteAgent's kind; both ends of a link must have the same (default: the driver's)"),
+  bytesPerKey: z.number().int().min(1).max(255).optional().describe("Bytes of one key (default: the driver's)"),
+  baud: z.number().int().min(50).max(12_000_000).optional().describe("Line rate (default: the driver's)"),
+  switchName: z.string().optional(),
+  switchPorts: z.array(z.string()).optional(),
+  options: z.record(z.string(), z.string()).optional().describe("The driver's own options"),
+})
+
+export const tlsSection = z.strictObject({
+  certificate: text.describe('PEM file of the certificate chain'),
+  key: text.describe('PEM file of the private key (0600)'),
+  rootCertificates: text.optional().describe('PEM file of the authorities that peers are checked against'),
+  requireClientCertificate: z.boolean().optional().describe('Refuse callers that show no certificate'),
+})
+
+export const serverSection = z.strictObject({
+  listen: hostPort
+    .optional()
+    .describe('Where the device service listens (default: the only private address, port 9000)'),
+  tls: tlsSection.optional(),
+  allow: z
+    .array(text)
+    .optional()
+    .describe("Addresses or CIDR ranges, besides the tunnel's own host, that may ask for keys"),
+})
+
+export const tunnelSection = z.strictObject({
+  server: text.optional().describe('user@host or user@host:port of the SSH server'),
+  backend: z.enum(['auto', 'ssh2', 'openssh', 'openssh+ssh2']).optional(),
+  identity: z.array(text).optional().describe('Private key files, tried in order'),
+  agent: z.boolean().optional().describe('Offer the keys of the SSH agent (default: yes, if there is one)'),
+  knownHosts: z.array(text).optional().describe('known_hosts files; the first is written by `tunnel trust`'),
+  fingerprints: z.array(text).optional().describe('Pinned host key fingerprints, SHA256:…'),
+  remoteListen: text.optional().describe('Listener on the server, [host:]port (default: all addresses, port 9000)'),
+  portPool: z.array(port).optional().describe('Further ports that the server permits, tried while the first is held'),
+  anyPort: z.boolean().optional().describe('As a last way out let the server choose a port, and register anew'),
+  controlAddress: hostPort.optional().describe('What to register instead of the listener as seen from here'),
+  requirePostQuantum: z.boolean().optional().describe('Refuse a tunnel without a post-quantum key exchange'),
+  jumpHost: text.optional().describe('user@host:port to go through'),
+  proxy: text.optional().describe('http://host:port or socks5://host:port to go through'),
+  probeIntervalMs: ms.optional(),
+  retryFirstMs: ms.optional(),
+  retryMaxMs: ms.optional(),
+})
+
+export const siteSection = z.strictObject({
+  agent: hostPort.optional().describe('The SiteAgent, host:port'),
+  viaTunnel: z
+    .boolean()
+    .optional()
+    .describe('Call the SiteAgent through the tunnel, so that nothing crosses in plain text'),
+  tls: z.union([z.boolean(), tlsSection.partial()]).optional(),
+  pollMs: ms.optional().describe('How often to ask whether the registration still stands'),
+})
+
+export const keepUpSection = z.strictObject({
+  leftSite: hostPort.describe("Address of site A's SiteAgent, as reached from here"),
+  leftId: text,
+  rightSite: hostPort,
+  rightId: text,
+})
+
+export const linkSection = z.strictObject({
+  smallestBatchKeys: z.number().int().min(2).max(10_000).optional(),
+  longestWaitMs: ms.optional().describe('A smaller batch is sent after this long'),
+  maxHeldKeys: z.number().int().min(2).max(10_000_000).optional(),
+  maxHeldAgeMs: ms.optional(),
+  acceptDivergence: z.boolean().optional(),
+  peer: hostPort.optional().describe("The other device's address, for a link without SiteAgents"),
+  keepUp: keepUpSection.optional(),
+})
+
+/** Unsafe choices, each asked for by name. */
+export const unsafeChoices = ['plain-text-keys', 'not-secret-keys', 'unknown-host-key'] as const
+
+export const configSchema = z
+  .strictObject({
+    device: deviceSection.optional(),
+    server: serverSection.optional(),
+    tunnel: tunnelSection.optional(),
+    site: siteSection.optional(),
+    link: linkSection.optional(),
+    state: z.strictObject({ folder: text.optional() }).optional(),
+    log: z
+      .strictObject({
+        level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).optional(),
+        format: z.enum(['pretty', 'json']).optional(),
+      })
+      .optional(),
+    allowUnsafe: z.array(z.enum(unsafeChoices)).optional().describe('Unsafe choices, each asked for by name'),
+  })
+  .describe('Configuration of qkd-gw')
+
+export type Config = z.infer<typeof configSchema>
+export type UnsafeChoice = (typeof unsafeChoices)[number]
+
+/** JSON Schema of the configuration file. */
+export function configJsonSchema(): unknown {
+  return z.toJSONSchema(configSchema, { io: 'input' })
+}
