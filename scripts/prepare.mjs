@@ -56,8 +56,8 @@ export function ensureInstalled() {
   const stamp = digest(readFileSync(join(root, 'package-lock.json')), process.platform, process.arch)
   if (stampHolds(stampFile, stamp)) return
   say('Installing packages (once) …')
-  // The project's .npmrc asks for JSON, which is meant for `npm start --json` alone.
-  run('npm', ['ci', '--no-json', '--no-audit', '--no-fund', '--include=dev'], { shell: process.platform === 'win32' })
+  // The project's .npmrc silences npm for the sake of `npm start -- --json`; here its messages are wanted.
+  run('npm', ['ci', '--loglevel=notice', '--no-audit', '--no-fund', '--include=dev'], { shell: process.platform === 'win32' })
   writeFileSync(stampFile, stamp)
 }
 
