@@ -1,0 +1,192 @@
+/** From configuration to a plan: every default filled in, every choice checked, nothing touched. */
+import { existsSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { GatewayError } from '../base/errors.js'
+import { formatHostPort, parseHostPort, type HostPort } from '../base/host-port.js'
+import type { DriverDescriptor, Side } from '../device/contract.js'
+import { defaultDevicePort, chooseListenAddress } from './listen-address.js'
+import type { Config, UnsafeChoice } from './config/schema.js'
+import { defaultStateFolder } from './state-folder.js'
+
+export interface DevicePlan {
+  /** The path or what stands behind the scheme. */
+  readonly path: string
+  readonly descriptor: DriverDescriptor
+  readonly side: Side
+  readonly id: string
+  readonly kind: string
+  readonly bytesPerKey: number
+  readonly switchName: string
+  readonly switchPorts: readonly string[]
+  readonly options: Readonly<Record<string, string>>
+}
+
+export interface TunnelPlan {
+  readonly user: string
+  readonly server: HostPort
+  readonly remoteListen: { host: string; port: number }
+  readonly controlAddress: HostPort | undefined
+  readonly identityFiles: readonly string[]
+  readonly knownHostsFiles: readonly string[]
+}
+
+export interface Plan {
+  readonly config: Config
+  readonly device: DevicePlan
+  readonly listen: HostPort
+  readonly listenReason: string
+  readonly tunnel: TunnelPlan | undefined
+  readonly siteAgent: HostPort | undefined
+  readonly stateFolder: string
+  readonly unsafe: ReadonlySet<UnsafeChoice>
+  /** What is missing or doubtful in this plan, a sentence each. */
+  readonly warnings: readonly string[]
+}
+
+/** True for addresses that never leave this machine. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127\./.test(host) || host === '::ffff:127.0.0.1'
+}
+
+/** The form that OpenQKDNetwork's Java SiteAgent needs: first site, second site, own site. */
+export function isJavaForm(id: string): boolean {
+  const parts = id.split('_')
+  return parts.length === 3 && parts.every((part) => part !== '') && (parts[2] === parts[0] || parts[2] === parts[1])
+}
+
+/** CQPToolkit's own default: kind, switch name and ports, bytes per key and side. */
+function defaultId(
+  kind: string,
+  switchName: string,
+  switchPorts: readonly string[],
+  bytes: number,
+  side: Side,
+): string {
+  const port = switchPorts.length === 0 ? '0' : switchPorts.join(',')
+  return `${kind}_${switchName}_${port}_${bytes}_${side}`
+}
+
+/** `user@host[:port]`; the user is this machine's user where none is given. */
+export function parseSshTarget(
+  text: string,
+  env: Readonly<Record<string, string | undefined>>,
+): { user: string; server: HostPort } {
+  const at = text.lastIndexOf('@')
+  const user = at === -1 ? (env['USER'] ?? env['LOGNAME'] ?? 'root') : text.slice(0, at)
+  if (user === '') throw new GatewayError('E_USAGE', `--tunnel ${text}: no user before the @`)
+  return { user, server: parseHostPort(text.slice(at + 1), '--tunnel', 22) }
+}
+
+/** `[host:]port`; an empty host stands for all addresses, as the server permits. */
+export function parseRemoteListen(text: string): { host: string; port: number } {
+  if (/^\d{1,5}$/.test(text)) return { host: '', port: Number(text) }
+  const bare = text.startsWith('*:') || text.startsWith(':')
+  if (bare) return { host: '', port: parseHostPort(`x${text.slice(text.indexOf(':'))}`, '--remote-listen').port }
+  return parseHostPort(text, '--remote-listen')
+}
+
+function planTunnel(config: Config, env: Readonly<Record<string, string | undefined>>): TunnelPlan | undefined {
+  const section = config.tunnel
+  if (section?.server === undefined) return undefined
+  const remoteListen = parseRemoteListen(section.remoteListen ?? String(defaultDevicePort))
+  const override = section.controlAddress
+  const home = env['HOME'] ?? homedir()
+  const customary = ['id_ed25519', 'id_ecdsa', 'id_rsa'].map((name) => join(home, '.ssh', name))
+  return {
+    ...parseSshTarget(section.server, env),
+    remoteListen,
+    controlAddress: override === undefined ? undefined : parseHostPort(override, '--control-address'),
+    identityFiles: section.identity ?? customary.filter((file) => existsSync(file)),
+    knownHostsFiles: section.knownHosts ?? [join(home, '.ssh', 'known_hosts'), '/etc/ssh/ssh_known_hosts'],
+  }
+}
+
+function planDevice(config: Config, descriptor: DriverDescriptor): DevicePlan {
+  const section = config.device ?? {}
+  if (section.path === undefined) {
+    throw new GatewayError('E_USAGE', 'no device named', {
+      remedy: 'qkd-gw attach /dev/ttyUSB0 …; qkd-gw devices lists what is attached',
+    })
+  }
+  if (section.side === undefined) {
+    throw new GatewayError('E_USAGE', 'which end of the fibre is this device?', {
+      remedy: 'say --side alice or --side bob; the other site has the other one',
+    })
+  }
+  const kind = section.kind ?? descriptor.kind
+  const bytesPerKey = section.bytesPerKey ?? descriptor.bytesPerKey
+  const switchName = section.switchName ?? ''
+  const switchPorts = section.switchPorts ?? []
+  const options = { ...section.options }
+  if (section.baud !== undefined) options['baud'] = String(section.baud)
+  return {
+    path: section.path,
+    descriptor,
+    side: section.side,
+    id: section.id ?? defaultId(kind, switchName, switchPorts, bytesPerKey, section.side),
+    kind,
+    bytesPerKey,
+    switchName,
+    switchPorts,
+    options,
+  }
+}
+
+function checkUnsafe(device: DevicePlan, siteAgent: HostPort | undefined, unsafe: ReadonlySet<UnsafeChoice>): void {
+  const why = device.descriptor.notSecretBecause
+  if (why === undefined || siteAgent === undefined || isLoopback(siteAgent.host)) return
+  if (unsafe.has('not-secret-keys')) return
+  throw new GatewayError(
+    'E_UNSAFE',
+    `keys of ${device.descriptor.name} are not secret (${why}), and ${siteAgent.host} is not this machine`,
+    {
+      remedy: 'if that is what you want, ask for it by name: --allow-unsafe not-secret-keys',
+    },
+  )
+}
+
+function warningsOf(device: DevicePlan, tunnel: TunnelPlan | undefined, siteAgent: HostPort | undefined): string[] {
+  const warnings: string[] = []
+  if (device.descriptor.notSecretBecause !== undefined) {
+    warnings.push(`keys are NOT SECRET: ${device.descriptor.notSecretBecause}`)
+  }
+  if (tunnel === undefined)
+    warnings.push('no tunnel (--tunnel user@host): only machines that reach this one directly can call the device')
+  if (siteAgent === undefined)
+    warnings.push('no SiteAgent (--site-agent host:port): the device is served but registered nowhere')
+  if (siteAgent !== undefined && !isJavaForm(device.id)) {
+    warnings.push(`the id ${device.id} is not of the form A_B_A that OpenQKDNetwork's Java SiteAgents need`)
+  }
+  return warnings
+}
+
+/** Throws E_USAGE, E_CONFIG or E_UNSAFE; opens and connects nothing. */
+export function makePlan(
+  config: Config,
+  descriptor: DriverDescriptor,
+  env: Readonly<Record<string, string | undefined>>,
+): Plan {
+  const device = planDevice(config, descriptor)
+  const listenText = config.server?.listen
+  const chosen =
+    listenText === undefined
+      ? chooseListenAddress()
+      : { ...parseHostPort(listenText, '--listen'), reason: 'as configured' }
+  const siteText = config.site?.agent
+  const siteAgent = siteText === undefined ? undefined : parseHostPort(siteText, '--site-agent')
+  const tunnel = planTunnel(config, env)
+  const unsafe = new Set(config.allowUnsafe ?? [])
+  checkUnsafe(device, siteAgent, unsafe)
+  return {
+    config,
+    device,
+    listen: { host: chosen.host, port: chosen.port },
+    listenReason: `${formatHostPort(chosen)}: ${chosen.reason}`,
+    tunnel,
+    siteAgent,
+    stateFolder: config.state?.folder ?? defaultStateFolder(env),
+    unsafe,
+    warnings: warningsOf(device, tunnel, siteAgent),
+  }
+}
