@@ -1,0 +1,98 @@
+import { status, Server } from '@grpc/grpc-js'
+import { addServerStream, addUnary, rpcError } from '../../../src/rpc/bridge.js'
+import { IDevice } from '../../../src/rpc/gen/cqp/remote/device_pb.js'
+import { IReporting, type ReportingFilter } from '../../../src/rpc/gen/cqp/remote/reporting_pb.js'
+import { bind } from '../../../src/standin/wire.js'
+import { EventLog } from '../../../src/standin/event-log.js'
+
+export type DeviceCall =
+  | { call: 'WaitForSession'; initialKey: Uint8Array }
+  | { call: 'WaitForSession ended' }
+  | { call: 'GetStatistics'; filter: ReportingFilter }
+  | { call: 'GetStatistics ended' }
+  | { call: 'RunSession'; peerAddress: string; initialKeyId: bigint }
+  | { call: 'EndSession' }
+
+/** A device that writes down what it is called with and sends what it is told to. */
+export interface PlainDevice {
+  readonly address: string
+  readonly calls: EventLog<DeviceCall>
+  /** What RunSession answers; 0 for OK. */
+  runStatus: status
+  /** EndSession waits for this. */
+  endSessionAfter: Promise<void>
+  /** Sends one RawKeys message on every open WaitForSession. */
+  send(keys: readonly Uint8Array[]): Promise<void>
+  /** Ends every open WaitForSession. */
+  endStreams(code: status): void
+  readonly openStreams: number
+  close(): void
+}
+
+interface Open {
+  write(keys: readonly Uint8Array[]): Promise<unknown>
+  end(code: status): void
+}
+
+export async function startPlainDevice(port = 0): Promise<PlainDevice> {
+  const server = new Server({ 'grpc.max_send_message_length': -1 })
+  const calls = new EventLog<DeviceCall>()
+  const open = new Set<Open>()
+  addServerStream(server, IDevice.method.waitForSession, async ({ initialKey }, stream) => {
+    calls.emit({ call: 'WaitForSession', initialKey })
+    const code = await new Promise<status>((resolve) => {
+      const entry: Open = {
+        write: (keyData) => stream.write({ keyData: [...keyData] }),
+        end: resolve,
+      }
+      open.add(entry)
+      stream.signal.addEventListener('abort', () => resolve(status.OK), { once: true })
+      void stream.signal
+    })
+    open.clear()
+    calls.emit({ call: 'WaitForSession ended' })
+    if (code !== status.OK) throw rpcError(code, 'ended by the test')
+  })
+  addServerStream(server, IReporting.method.getStatistics, async (filter, stream) => {
+    calls.emit({ call: 'GetStatistics', filter })
+    await new Promise<void>((resolve) => stream.signal.addEventListener('abort', () => resolve(), { once: true }))
+    calls.emit({ call: 'GetStatistics ended' })
+  })
+  addUnary(server, IDevice.method.runSession, ({ peerAddress, details }) => {
+    calls.emit({ call: 'RunSession', peerAddress, initialKeyId: details?.initialKeyId ?? 0n })
+    if (device.runStatus !== status.OK) throw rpcError(device.runStatus, 'refused by the test')
+    return {}
+  })
+  addUnary(server, IDevice.method.endSession, async () => {
+    calls.emit({ call: 'EndSession' })
+    await device.endSessionAfter
+    return {}
+  })
+  const bound = await bind(server, `127.0.0.1:${port}`)
+  const device: PlainDevice = {
+    address: `127.0.0.1:${bound}`,
+    calls,
+    runStatus: status.OK,
+    endSessionAfter: Promise.resolve(),
+    get openStreams() {
+      return open.size
+    },
+    async send(keys) {
+      for (const entry of open) await entry.write(keys)
+    },
+    endStreams(code) {
+      for (const entry of open) entry.end(code)
+    },
+    close: () => server.forceShutdown(),
+  }
+  return device
+}
+
+/** Distinct keys of `length` bytes, numbered. */
+export function testKeys(count: number, length = 32, first = 0): Uint8Array[] {
+  return Array.from({ length: count }, (_, index) => {
+    const key = new Uint8Array(length)
+    if (length >= 4) new DataView(key.buffer).setUint32(0, first + index + 1)
+    return key
+  })
+}
