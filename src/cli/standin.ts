@@ -1,5 +1,6 @@
 import { Option, type Command } from 'commander'
 import type { CliEnvironment } from './environment.js'
+import { addStandinSiteAgent } from './standin-site-agent.js'
 
 /** `qkd-gw standin …`: the built-in stand-ins as processes of their own, for demonstrations and for trying things out. */
 export function addStandinCommand(program: Command, env: CliEnvironment): void {
@@ -38,4 +39,5 @@ export function addStandinCommand(program: Command, env: CliEnvironment): void {
         )
       },
     )
+  addStandinSiteAgent(standin, env)
 }
