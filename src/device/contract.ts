@@ -14,7 +14,10 @@ export type Side = 'alice' | 'bob'
 /** Where a device stands. "Open" is not "identified", "identified" is not "producing". */
 export type DeviceState =
   | { state: 'absent'; reason: string }
+  /** Another program holds the port; `reason` names it where it can be seen. */
   | { state: 'busy'; reason: string }
+  /** It is there but cannot be opened for another reason (rights, a driver that does not answer). */
+  | { state: 'refused'; reason: string }
   | { state: 'opening' }
   | { state: 'open'; path: string }
   | { state: 'identified'; path: string; identity: string }

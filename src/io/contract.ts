@@ -21,14 +21,14 @@ export type CloseReason =
   | { cause: 'error'; message: string }
 
 /**
- * An open byte transport: used once, made anew after it closed. Chunks belong to the listener. A write has a deadline of
- * its own and rejects with E_DEADLINE or E_DEVICE_IO.
+ * An open byte transport: used once, made anew after it closed. Chunks belong to the listener; nothing is read before
+ * the first listener. A write has a deadline of its own and rejects with E_DEADLINE or E_DEVICE_IO.
  */
 export interface ByteTransport {
   /** The path actually opened. */
   readonly path: string
   onData(listener: (chunk: Uint8Array) => void): Unsubscribe
-  /** Called exactly once. */
+  /** Called exactly once; at once where it is closed already. */
   onClose(listener: (reason: CloseReason) => void): Unsubscribe
   write(bytes: Uint8Array, timeoutMs: number, signal?: AbortSignal): Promise<void>
   /** Changes the line rate in place. */
@@ -39,8 +39,8 @@ export interface ByteTransport {
 
 /**
  * Opens a serial port exclusively. Rejects with E_DEVICE_ABSENT, E_DEVICE_BUSY (naming the holder where it can be seen),
- * E_DEVICE_PERMISSION (owner, group, mode, our uid and groups, the command that helps), E_DEVICE_NOT_A_DEVICE or
- * E_DEADLINE.
+ * E_DEVICE_PERMISSION (owner, group, mode, our uid and groups, the command that helps), E_DEVICE_NOT_A_DEVICE,
+ * E_DEVICE_IO, E_DEADLINE or E_CANCELLED.
  */
 export type OpenSerial = (path: string, settings: SerialSettings, signal: AbortSignal) => Promise<ByteTransport>
 
@@ -51,4 +51,31 @@ export interface DeviceIo {
   watchPath(path: string, listener: (present: boolean) => void): Unsubscribe
   /** The node that a stable name stands for now, or undefined while there is none. */
   resolvePath(path: string): string | undefined
+  /** The stable name in `folder` (such as /dev/serial/by-id) that stands for the same node as `path`, if there is one. */
+  stableNameOf(path: string, folder: string): string | undefined
+}
+
+/**
+ * The device's end of a serial cable, for emulators: what is sent here is read by whoever opened `path`. The path stays
+ * the same when the cable is pulled and put back.
+ */
+export interface DeviceLine {
+  /** A PTY is a real tty; memory serves inside one process where there are no PTYs. */
+  readonly transport: 'pty' | 'memory'
+  readonly path: string
+  readonly plugged: boolean
+  /**
+   * Sends towards the host. Like a UART without flow control it never waits for long: resolves with the number of bytes
+   * that found room; the rest is lost. 0 while unplugged.
+   */
+  send(bytes: Uint8Array): Promise<number>
+  /** What the host writes. */
+  onData(listener: (chunk: Uint8Array) => void): Unsubscribe
+  /** Pulls the cable: the node vanishes at once. */
+  unplug(): Promise<void>
+  /** Puts it back under the same name. */
+  plug(): Promise<void>
+  /** Line rate that the host set, in baud; undefined where it cannot be told, 0 for a rate outside the system's table. */
+  lineRate(): Promise<number | undefined>
+  close(): Promise<void>
 }

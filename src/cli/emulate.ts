@@ -1,0 +1,158 @@
+import { createInterface } from 'node:readline'
+import type { Command } from 'commander'
+import { codeOf, GatewayError, messageOf } from '../base/errors.js'
+import type { DeviceEmulator } from '../device/emulator-contract.js'
+import type { CliEnvironment } from './environment.js'
+
+interface EmulateFlags {
+  pair?: string
+  timeBased?: boolean
+  rate?: string
+  option?: string[]
+  link?: string
+  fault?: string[]
+  json?: boolean
+  untilStdinEnds?: boolean
+}
+
+const collect = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value]
+
+function emulatorOptionsOf(flags: EmulateFlags): Record<string, string> {
+  const options: Record<string, string> = {}
+  for (const text of flags.option ?? []) {
+    const at = text.indexOf('=')
+    if (at < 1) throw new GatewayError('E_USAGE', `--option ${text}: write it as name=value`)
+    options[text.slice(0, at)] = text.slice(at + 1)
+  }
+  if (flags.pair !== undefined) options['pair'] = flags.pair
+  if (flags.timeBased === true) options['time-based'] = 'on'
+  if (flags.rate !== undefined) options['rate'] = flags.rate
+  return options
+}
+
+/** `corrupt:3` or `unplug:2000,now` → name and arguments. */
+function splitFault(text: string): { name: string; args: string[] } {
+  const at = text.indexOf(':')
+  if (at < 0) return { name: text, args: [] }
+  return { name: text.slice(0, at), args: text.slice(at + 1).split(',') }
+}
+
+/** What the command says: sentences for people, one JSON object a line for programs. */
+class Voice {
+  constructor(
+    private readonly env: CliEnvironment,
+    private readonly json: boolean,
+  ) {}
+
+  say(sentence: string, facts: Record<string, unknown>): void {
+    this.env.stdout.write(`${this.json ? JSON.stringify(facts) : sentence}\n`)
+  }
+
+  failed(error: unknown): void {
+    const remedy = error instanceof GatewayError && error.remedy !== undefined ? ` (${error.remedy})` : ''
+    const sentence = `${messageOf(error)}${remedy}`
+    this.say(sentence, { event: 'error', code: codeOf(error) ?? 'E_INTERNAL', message: sentence })
+  }
+}
+
+async function obey(emulator: DeviceEmulator, line: string, voice: Voice, stop: () => void): Promise<void> {
+  const [name = '', ...args] = line.trim().split(/\s+/)
+  switch (name) {
+    case '':
+      return
+    case 'quit':
+      return stop()
+    case 'facts': {
+      const facts = emulator.facts()
+      const text = Object.entries(facts).map(([key, value]) => `${key} ${value}`)
+      return voice.say(text.join(', '), { event: 'facts', ...facts })
+    }
+    case 'help': {
+      const lines = emulator.faults.map((fault) => `  ${`${fault.name} ${fault.usage}`.padEnd(28)} ${fault.meaning}`)
+      return voice.say([...lines, '  facts', '  quit'].join('\n'), { event: 'help', faults: emulator.faults })
+    }
+    default:
+      try {
+        const said = await emulator.fault(name, args)
+        voice.say(said, { event: 'fault', fault: name, args, said })
+      } catch (error) {
+        voice.failed(error)
+      }
+  }
+}
+
+async function emulate(driverName: string, flags: EmulateFlags, env: CliEnvironment): Promise<void> {
+  const { loadEmulator } = await import('../device/catalogue.js')
+  const { openPtyLine } = await import('../io/pty.js')
+  const { createLogger } = await import('../observe/log.js')
+  const { clock, random } = env
+  const log = createLogger({ level: 'warn', format: 'pretty', destination: env.stderr })
+  const factory = await loadEmulator(driverName)
+  const voice = new Voice(env, flags.json === true)
+  const ending = new AbortController()
+  const signal = AbortSignal.any([env.signal, ending.signal])
+  const line = await openPtyLine({
+    clock,
+    random,
+    baudRate: factory.baudRate,
+    ...(flags.link === undefined ? {} : { link: flags.link }),
+  })
+  try {
+    const emulator = factory.create({ line, options: emulatorOptionsOf(flags), clock, random, log })
+    for (const fault of flags.fault ?? []) {
+      const { name, args } = splitFault(fault)
+      const said = await emulator.fault(name, args)
+      voice.say(said, { event: 'fault', fault: name, args, said })
+    }
+    voice.say(
+      `${driverName} emulated on ${line.path}; attach it with: qkd-gw attach ${line.path} --driver ${driverName}`,
+      {
+        event: 'ready',
+        driver: driverName,
+        path: line.path,
+        transport: line.transport,
+        pid: process.pid,
+      },
+    )
+    const commands = createInterface({ input: env.stdin, terminal: false })
+    let turn: Promise<void> = Promise.resolve()
+    commands.on('line', (text) => {
+      turn = turn.then(() => obey(emulator, text, voice, () => ending.abort()))
+    })
+    commands.on('close', () => {
+      if (flags.untilStdinEnds === true) ending.abort()
+    })
+    try {
+      await emulator.run(signal)
+    } finally {
+      commands.close()
+    }
+    voice.say(`stopped: ${JSON.stringify(emulator.facts())}`, { event: 'stopped', ...emulator.facts() })
+  } finally {
+    await line.close()
+  }
+}
+
+/** `qkd-gw emulate <driver>`: a device on a PTY, with faults on command. */
+export function addEmulateCommand(program: Command, env: CliEnvironment): void {
+  program
+    .command('emulate <driver>')
+    .description('put an emulated device on a pseudo-terminal and print its path; lines on stdin command faults')
+    .option('--pair <seed>', 'the same seed elsewhere gives the same keys under the same ids at the same time')
+    .option('--time-based', 'keys and ids that follow from the clock alone')
+    .option('--rate <n>', "frames a second (default: what the device's line carries)")
+    .option('-o, --option <name=value>', 'any other option of the emulator; may be given several times', collect)
+    .option('--link <path>', 'stable name of the device: a symbolic link that survives unplug and replug')
+    .option('--fault <name[:arg,…]>', 'a fault from the start, such as corrupt:3; may be given several times', collect)
+    .option('--until-stdin-ends', 'stop when stdin ends, so that the emulator dies with whoever started it')
+    .option('--json', 'one JSON object a line: ready (with the path), fault, error, facts, stopped')
+    .addHelpText(
+      'after',
+      `
+Lines on stdin, one command each: help, facts, quit, or a fault with its arguments, for example:
+  unplug 2000        pull the cable in the middle of the next frame, put it back after 2 s
+  corrupt 3          damage the next three frames
+  hang 5000          say nothing for 5 s`,
+    )
+    .action((driver: string, flags: EmulateFlags) => emulate(driver, flags, env))
+}

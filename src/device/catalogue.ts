@@ -1,0 +1,58 @@
+/** The drivers there are. A descriptor is cheap to import; driver and emulator are loaded only when asked for. */
+import { GatewayError } from '../base/errors.js'
+import type { Driver, DriverDescriptor } from './contract.js'
+import type { EmulatorFactory } from './emulator-contract.js'
+import { descriptor as qix } from '../../drivers/qix/descriptor.js'
+
+/** One line of the catalogue. */
+export interface CatalogueEntry {
+  readonly descriptor: DriverDescriptor
+  loadDriver(): Promise<Driver>
+  loadEmulator?(): Promise<EmulatorFactory>
+}
+
+// prettier-ignore
+export const CATALOGUE: readonly CatalogueEntry[] = [
+  { descriptor: qix, loadDriver: async () => (await import('../../drivers/qix/driver.js')).driver, loadEmulator: async () => (await import('../../drivers/qix/emulator.js')).emulator },
+]
+
+function names(entries: readonly CatalogueEntry[]): string {
+  return entries.map(({ descriptor }) => descriptor.name).join(', ')
+}
+
+/** The entry of that name. Throws E_DRIVER_UNKNOWN, listing those there are. */
+export function findEntry(name: string, catalogue: readonly CatalogueEntry[] = CATALOGUE): CatalogueEntry {
+  const entry = catalogue.find(({ descriptor }) => descriptor.name === name.toLowerCase())
+  if (entry !== undefined) return entry
+  throw new GatewayError('E_DRIVER_UNKNOWN', `there is no driver named ${name}`, {
+    remedy: `drivers are: ${names(catalogue)}`,
+    details: { driver: name },
+  })
+}
+
+/** Loads a driver by name. Rejects with E_DRIVER_UNKNOWN. */
+export async function loadDriver(name: string): Promise<Driver> {
+  return findEntry(name).loadDriver()
+}
+
+/** Loads a driver's emulator. Rejects with E_DRIVER_UNKNOWN where there is no such driver or it has no emulator. */
+export async function loadEmulator(name: string): Promise<EmulatorFactory> {
+  const entry = findEntry(name)
+  if (entry.loadEmulator !== undefined) return entry.loadEmulator()
+  const able = CATALOGUE.filter((candidate) => candidate.loadEmulator !== undefined)
+  throw new GatewayError('E_DRIVER_UNKNOWN', `driver ${name} has no emulator`, {
+    remedy: `emulators are: ${names(able)}`,
+  })
+}
+
+/** The entry that a device argument such as `replay:FILE` names by its scheme, and what follows the scheme. */
+export function findByScheme(
+  device: string,
+  catalogue: readonly CatalogueEntry[] = CATALOGUE,
+): { entry: CatalogueEntry; rest: string } | undefined {
+  const match = /^([a-z][a-z0-9-]+):(.*)$/s.exec(device)
+  const scheme = match?.[1]
+  if (scheme === undefined) return undefined
+  const entry = catalogue.find(({ descriptor }) => descriptor.schemes?.includes(scheme) === true)
+  return entry === undefined ? undefined : { entry, rest: match?.[2] ?? '' }
+}

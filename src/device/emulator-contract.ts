@@ -1,0 +1,45 @@
+/** What a driver's emulator looks like to `qkd-gw emulate`, to the demonstration and to tests. */
+import type { Clock } from '../base/clock.js'
+import type { Random } from '../base/random.js'
+import type { DeviceLine } from '../io/contract.js'
+import type { Logger } from '../observe/log.js'
+
+/** A fault that can be commanded while the emulator runs. */
+export interface FaultDescription {
+  /** As it is typed: `corrupt`. */
+  name: string
+  /** Its arguments, e.g. `[frames=1]`. */
+  usage: string
+  meaning: string
+}
+
+export interface EmulatorContext {
+  /** The device's end of the cable. */
+  readonly line: DeviceLine
+  /** `--pair`, `--rate` and so on, by name without dashes; the emulator checks them. */
+  readonly options: Readonly<Record<string, string>>
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+}
+
+/** One emulated device. */
+export interface DeviceEmulator {
+  readonly faults: readonly FaultDescription[]
+  /** Runs until `signal` aborts; resolves then. */
+  run(signal: AbortSignal): Promise<void>
+  /** Does what was commanded; resolves with a sentence that says what. Rejects with E_USAGE for what it does not know. */
+  fault(name: string, args: readonly string[]): Promise<string>
+  /** Counters: frames sent, lost, faults. Never key material. */
+  facts(): Readonly<Record<string, string | number | boolean>>
+}
+
+/** What `drivers/<name>/emulator.ts` exports as `emulator`. */
+export interface EmulatorFactory {
+  /** Line rate at which the device itself works. */
+  readonly baudRate: number
+  /** The options it takes, for `--help`: name → meaning. */
+  readonly options: Readonly<Record<string, string>>
+  /** Throws E_USAGE for options that cannot work. */
+  create(context: EmulatorContext): DeviceEmulator
+}
