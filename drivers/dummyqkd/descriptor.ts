@@ -1,0 +1,14 @@
+import type { DriverDescriptor } from '../../src/device/contract.js'
+
+export const descriptor: DriverDescriptor = {
+  name: 'dummyqkd',
+  title: 'Dummy pair: simulated photons, sifting and key cutting',
+  yields: 'pair',
+  kind: 'dummyqkd',
+  bytesPerKey: 16,
+  notSecretBecause: 'the photons of a dummy pair are ordinary messages that anyone on the way can read',
+  // There is no hardware of this kind.
+  exercisedOnHardware: false,
+  usb: [],
+  schemes: ['dummy'],
+}
