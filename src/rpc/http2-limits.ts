@@ -1,0 +1,174 @@
+import * as http2 from 'node:http2'
+import type { Server } from '@grpc/grpc-js'
+import type { Logger } from '../observe/log.js'
+
+/** Window of an HTTP/2 stream and connection of a caller that we know, bytes. Strangers keep HTTP/2's 65,535. */
+export const WIDE_WINDOW_BYTES = 4 * 1024 * 1024
+
+export interface Http2Bounds {
+  /** Open streams a connection: of callers that we know, of strangers. */
+  readonly streams: { readonly known: number; readonly stranger: number }
+  /** Bytes that all requests which have not arrived whole may hold together. */
+  readonly bytesInFlight: { readonly known: number; readonly stranger: number }
+  /** Bytes of one such request of a stranger. */
+  readonly strangerRequestBytes: number
+}
+
+export const DEFAULT_HTTP2_BOUNDS: Http2Bounds = {
+  streams: { known: 100, stranger: 16 },
+  bytesInFlight: { known: 128 * 1024 * 1024, stranger: 16 * 1024 * 1024 },
+  strangerRequestBytes: 1_200_000,
+}
+
+/** In force while grpc-js takes one connection over. */
+export interface ConnectionTraits {
+  readonly known: boolean
+  /** Asked once the connection stands (after a TLS handshake): has its certificate made it known? */
+  readonly becameKnown: (session: http2.ServerHttp2Session) => boolean
+  /** Told of the number of open streams whenever it changes. */
+  readonly onStreams: (open: number) => void
+}
+
+/** Counts the bytes of a request that has not arrived whole. */
+export interface RequestMeter {
+  /** A whole message arrived. */
+  readonly release: () => void
+}
+
+/** Longest time-out that a timer can hold; grpc-js makes nonsense of longer ones. */
+const MAX_TIMEOUT_MS = 2 ** 31 - 1
+const TIMEOUT_UNITS_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000 }
+
+export interface Http2Limits {
+  /** Runs `take`, which hands exactly one connection to grpc-js, with these traits in force. */
+  withTraits(traits: ConnectionTraits, take: () => void): void
+  /** The meter of the stream whose call grpc-js makes at this moment. */
+  currentMeter(): RequestMeter
+  /** False where grpc-js has no place for windows and bounds of ours: all works, slower and with its own bounds. */
+  readonly active: boolean
+  bytesInFlight(): number
+}
+
+/** The parts of grpc-js's server that it does not publish. */
+interface ServerInternals {
+  readonly createHttp2Server: (credentials: unknown) => http2.Http2Server
+  readonly commonServerOptions: { settings?: http2.Settings }
+}
+
+function internalsOf(server: Server): ServerInternals | undefined {
+  const create: unknown = Reflect.get(server, 'createHttp2Server')
+  const options: unknown = Reflect.get(server, 'commonServerOptions')
+  if (typeof create !== 'function' || typeof options !== 'object' || options === null) return undefined
+  return {
+    createHttp2Server: (credentials) => create.call(server, credentials) as http2.Http2Server,
+    commonServerOptions: options,
+  }
+}
+
+const noMeter: RequestMeter = { release: () => {} }
+
+/**
+ * grpc-js's server ignores the window options (with 64 KiB windows uploads through a tunnel run 40 to 70 times slower)
+ * and bounds no request bytes. Both are set where it makes an HTTP/2 server, which it does once a connection here.
+ */
+export function limitHttp2(server: Server, bounds: Http2Bounds, log: Logger): Http2Limits {
+  const internals = internalsOf(server)
+  const inFlight = { known: 0, stranger: 0 }
+  let traits: ConnectionTraits | undefined
+  let meter = noMeter
+
+  const measure = (
+    stream: http2.ServerHttp2Stream,
+    isKnown: () => boolean,
+  ): RequestMeter & { readonly start: () => void } => {
+    let held = 0
+    let heldAs: 'known' | 'stranger' = 'stranger'
+    const release = (): void => {
+      inFlight[heldAs] -= held
+      held = 0
+    }
+    stream.once('end', release)
+    stream.once('close', release)
+    const start = (): void => {
+      stream.on('data', (chunk: Buffer) => {
+        const kind = isKnown() ? 'known' : 'stranger'
+        const bytes = held + chunk.length
+        release()
+        heldAs = kind
+        held = bytes
+        inFlight[kind] += bytes
+        if (
+          inFlight[kind] > bounds.bytesInFlight[kind] ||
+          (kind === 'stranger' && bytes > bounds.strangerRequestBytes)
+        ) {
+          release()
+          stream.close(http2.constants.NGHTTP2_ENHANCE_YOUR_CALM)
+        }
+      })
+    }
+    return { release, start }
+  }
+
+  const prepare = (http2Server: http2.Http2Server, { known, becameKnown, onStreams }: ConnectionTraits): void => {
+    let knows = known
+    let open = 0
+    http2Server.on('session', (session) => {
+      if (!knows && becameKnown(session)) {
+        knows = true
+        session.settings({ initialWindowSize: WIDE_WINDOW_BYTES, maxConcurrentStreams: bounds.streams.known })
+      }
+      if (knows) session.setLocalWindowSize(WIDE_WINDOW_BYTES)
+    })
+    let started: (() => void) | undefined
+    http2Server.prependListener('stream', (stream, headers) => {
+      onStreams((open += 1))
+      stream.once('close', () => onStreams((open -= 1)))
+      if (timeoutMs(headers['grpc-timeout']) > MAX_TIMEOUT_MS) delete headers['grpc-timeout']
+      const measured = measure(stream, () => knows)
+      meter = measured
+      started = measured.start
+    })
+    // After grpc-js's own listener, which pauses the stream: ours must not set it flowing.
+    http2Server.on('stream', () => {
+      started?.()
+      meter = noMeter
+    })
+  }
+
+  if (internals === undefined) {
+    log.warn('this version of grpc-js lets nobody set HTTP/2 windows: uploads through the tunnel will be slow')
+  } else {
+    const { createHttp2Server, commonServerOptions } = internals
+    Reflect.set(server, 'createHttp2Server', (credentials: unknown): http2.Http2Server => {
+      const present = traits
+      const known = present?.known ?? false
+      commonServerOptions.settings = {
+        maxConcurrentStreams: known ? bounds.streams.known : bounds.streams.stranger,
+        ...(known ? { initialWindowSize: WIDE_WINDOW_BYTES } : {}),
+      }
+      const http2Server = createHttp2Server(credentials)
+      if (present !== undefined) prepare(http2Server, present)
+      return http2Server
+    })
+  }
+
+  return {
+    active: internals !== undefined,
+    bytesInFlight: () => inFlight.known + inFlight.stranger,
+    currentMeter: () => meter,
+    withTraits(next, take) {
+      traits = next
+      try {
+        take()
+      } finally {
+        traits = undefined
+      }
+    },
+  }
+}
+
+/** The `grpc-timeout` header in ms, rounded down; 0 for what is none or short. */
+function timeoutMs(header: string | string[] | undefined): number {
+  const [, digits, unit = ''] = /^(\d{1,8})([HMS])$/.exec(typeof header === 'string' ? header : '') ?? []
+  return digits === undefined ? 0 : Number(digits) * (TIMEOUT_UNITS_MS[unit] ?? 0)
+}
