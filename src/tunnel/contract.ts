@@ -7,27 +7,30 @@ export type TunnelBackendName = 'ssh2' | 'openssh' | 'openssh+ssh2'
 
 export type TunnelState =
   | { state: 'connecting'; attempt: number; reason: string }
-  | { state: 'authenticated'; server: HostPort; address: string }
+  /** Logged in; the listener is asked for. `reason` says what it waits for, where it waits. */
+  | { state: 'authenticated'; server: HostPort; address: string; reason?: string; remedy?: string }
   /** The server granted the listener; nobody has met us there yet. */
-  | { state: 'listening'; listener: HostPort; reason: string }
+  | { state: 'listening'; listener: HostPort; controlAddress: HostPort; reason: string; remedy?: string }
   /** A call with a nonce to the control address came back to this process within the last interval. */
   | {
       state: 'proven'
       listener: HostPort
       controlAddress: HostPort
+      /** `ssh`: from the server's side only; see `warnings()` for what that does not prove. */
       via: 'here' | 'ssh'
       provenAtMs: number
       roundTripMs: number
     }
-  /** Was proven; the last probes failed. */
-  | { state: 'degraded'; listener: HostPort; controlAddress: HostPort; reason: string }
-  | { state: 'down'; reason: string; retryInMs: number }
+  /** Was proven; the last probe failed. */
+  | { state: 'degraded'; listener: HostPort; controlAddress: HostPort; reason: string; remedy?: string }
+  | { state: 'down'; reason: string; remedy?: string; retryInMs: number }
   /** No retry until key, configuration or an operator changes something. */
   | { state: 'needs-attention'; reason: string; remedy: string }
   | { state: 'stopped' }
 
 /** One connection that reached the listener. */
 export interface ForwardedConnection {
+  /** Carries `remoteAddress`, `remotePort`, `localAddress`, `localPort` as a socket does, where they are known. */
   readonly stream: Duplex
   /** Undefined where the back end hides it. */
   readonly originator: HostPort | undefined
@@ -44,7 +47,15 @@ export type ProbeSelf = (request: {
   paddingBytes: number
   timeoutMs: number
   signal: AbortSignal
-}) => Promise<{ result: 'ourselves'; roundTripMs: number } | { result: 'stranger' | 'unreachable'; reason: string }>
+}) => Promise<
+  | {
+      result: 'ourselves'
+      roundTripMs: number
+      /** The address that the call came in from, where the server side of the probe can tell it. */
+      originator?: HostPort
+    }
+  | { result: 'stranger' | 'unreachable'; reason: string }
+>
 
 export interface Tunnel {
   readonly state: ReadonlyCell<TunnelState>

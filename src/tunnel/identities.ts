@@ -1,0 +1,186 @@
+/** Private keys: found, checked, decrypted once, and kept as parsed keys. */
+import { createPrivateKey } from 'node:crypto'
+import { readFile, stat } from 'node:fs/promises'
+import ssh2 from 'ssh2'
+import type { ParsedKey } from 'ssh2'
+import { codeOf, GatewayError, messageOf } from '../base/errors.js'
+import { openSshEd25519, readOpenSshEnvelope } from './ssh-wire.js'
+
+/** Asks a person for the passphrase of one key file. */
+export type PassphrasePrompt = (request: { file: string; attempt: number; signal: AbortSignal }) => Promise<string>
+
+export interface IdentityOptions {
+  /** Key files in the order in which to try them. */
+  readonly files: readonly string[]
+  /** Path of an ssh-agent's socket. */
+  readonly agent: string | undefined
+  /** Absent: nobody can be asked (no terminal). */
+  readonly prompt: PassphrasePrompt | undefined
+}
+
+export interface Identity {
+  readonly file: string
+  readonly key: ParsedKey
+}
+
+export interface Identities {
+  readonly keys: readonly Identity[]
+  readonly agent: string | undefined
+  /** Files that were passed over, each a sentence. */
+  readonly warnings: readonly string[]
+}
+
+const PASSPHRASE_ATTEMPTS = 3
+
+function unusable(file: string, why: string, remedy: string, cause?: unknown): GatewayError {
+  return new GatewayError('E_KEY_FILE', `key file ${file}: ${why}`, { remedy, details: { file }, cause })
+}
+
+/** Keys that were decrypted already, by file and its time stamp: nobody is asked twice for the same file. */
+export type KeyCache = Map<string, { stamp: string; key: ParsedKey }>
+
+async function readKeyFile(file: string): Promise<{ text: string; stamp: string }> {
+  const found = await stat(file).catch((error: unknown) => {
+    const missing = codeOf(error) === 'ENOENT'
+    throw unusable(
+      file,
+      missing ? 'there is no such file' : messageOf(error),
+      missing ? 'give the right path with -i FILE' : 'make it readable for the user that the gateway runs as',
+      error,
+    )
+  })
+  if (!found.isFile()) throw unusable(file, 'is no file', 'give the path of a private key with -i FILE')
+  // As OpenSSH: others must not read one's own key; somebody else's file is that person's business.
+  if (found.uid === process.getuid?.() && (found.mode & 0o077) !== 0) {
+    const mode = (found.mode & 0o777).toString(8).padStart(4, '0')
+    throw unusable(file, `mode ${mode} lets others read it`, `chmod 600 ${file}`)
+  }
+  const text = await readFile(file, 'utf8').catch((error: unknown) => {
+    throw unusable(file, messageOf(error), 'make it readable for the user that the gateway runs as', error)
+  })
+  return { text, stamp: `${found.mtimeMs} ${found.size} ${found.ino}` }
+}
+
+/** Changes whenever one of the files does: what a wait for a better key watches. */
+export async function stampOf(files: readonly string[]): Promise<string> {
+  const stamps = await Promise.all(
+    files.map((file) =>
+      stat(file).then(
+        (found) => `${found.mtimeMs} ${found.ctimeMs} ${found.size} ${found.ino}`,
+        () => 'absent',
+      ),
+    ),
+  )
+  return stamps.join('|')
+}
+
+/** Turns PKCS#8 (`BEGIN PRIVATE KEY`, `BEGIN ENCRYPTED PRIVATE KEY`) into a form that ssh2 reads. */
+function fromPkcs8(text: string, passphrase: string | undefined): string {
+  const key = createPrivateKey({ key: text, format: 'pem', ...(passphrase === undefined ? {} : { passphrase }) })
+  if (key.asymmetricKeyType === 'rsa') return key.export({ type: 'pkcs1', format: 'pem' }).toString()
+  if (key.asymmetricKeyType === 'ec') return key.export({ type: 'sec1', format: 'pem' }).toString()
+  const { d, x } = key.export({ format: 'jwk' })
+  if (key.asymmetricKeyType !== 'ed25519' || d === undefined || x === undefined) {
+    throw new Error(`keys of the type ${String(key.asymmetricKeyType)} are not for SSH`)
+  }
+  return openSshEd25519(Buffer.from(d, 'base64url'), Buffer.from(x, 'base64url'))
+}
+
+function isEncrypted(text: string): boolean {
+  const envelope = readOpenSshEnvelope(text)
+  if (envelope !== undefined) return envelope.encrypted
+  return /BEGIN ENCRYPTED PRIVATE KEY|^Proc-Type: 4,ENCRYPTED|^Encryption: (?!none)/m.test(text)
+}
+
+function parse(text: string, passphrase: string | undefined): ParsedKey | Error {
+  try {
+    const readable = /BEGIN (ENCRYPTED )?PRIVATE KEY/.test(text) ? fromPkcs8(text, passphrase) : text
+    const parsed = ssh2.utils.parseKey(readable, passphrase)
+    if (parsed instanceof Error) return parsed
+    return parsed.isPrivateKey() ? parsed : new Error('it holds a public key only')
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error))
+  }
+}
+
+function notAsked(file: string): GatewayError {
+  return unusable(
+    file,
+    'it is encrypted, and there is no terminal to ask for its passphrase',
+    'load it into an ssh-agent (ssh-add) and give --agent, or start on a terminal',
+  )
+}
+
+async function decrypt(file: string, text: string, prompt: PassphrasePrompt, signal: AbortSignal): Promise<ParsedKey> {
+  for (let attempt = 1; attempt <= PASSPHRASE_ATTEMPTS; attempt += 1) {
+    const parsed = parse(text, await prompt({ file, attempt, signal }))
+    if (!(parsed instanceof Error)) return parsed
+  }
+  throw unusable(file, `the passphrase was wrong ${PASSPHRASE_ATTEMPTS} times`, 'start again with the right passphrase')
+}
+
+async function agentHolds(agent: string, text: string): Promise<boolean> {
+  const blob = readOpenSshEnvelope(text)?.publicKey?.blob
+  if (blob === undefined) return false
+  const keys = await listAgentKeys(agent).catch(() => [])
+  return keys.some((key) => key.equals(blob))
+}
+
+/** The public key blobs that an agent holds. Rejects where the agent does not answer. */
+export function listAgentKeys(agent: string): Promise<Buffer[]> {
+  return new Promise((resolve, reject) => {
+    new ssh2.OpenSSHAgent(agent).getIdentities((error, keys) => {
+      if (error !== undefined && error !== null) return reject(error)
+      const blobs = (keys ?? []).map((entry) => {
+        const key = 'pubKey' in entry ? entry.pubKey : entry
+        return 'getPublicSSH' in key ? key.getPublicSSH() : undefined
+      })
+      resolve(blobs.filter((blob) => blob !== undefined))
+    })
+  })
+}
+
+/**
+ * Reads all key files once. An encrypted one is asked for unless the agent already holds it; where nobody can be asked
+ * it is passed over as long as something else is there. Throws E_KEY_FILE where a file cannot be used, and where
+ * nothing is there to log in with.
+ */
+export async function loadIdentities(
+  options: IdentityOptions,
+  signal: AbortSignal,
+  cache: KeyCache = new Map(),
+): Promise<Identities> {
+  const keys: Identity[] = []
+  const passedOver: GatewayError[] = []
+  for (const file of options.files) {
+    const { text, stamp } = await readKeyFile(file)
+    const cached = cache.get(file)
+    if (cached?.stamp === stamp) {
+      keys.push({ file, key: cached.key })
+      continue
+    }
+    let key: ParsedKey | Error
+    if (isEncrypted(text)) {
+      if (options.agent !== undefined && (await agentHolds(options.agent, text))) continue
+      if (options.prompt === undefined) {
+        passedOver.push(notAsked(file))
+        continue
+      }
+      key = await decrypt(file, text, options.prompt, signal)
+    } else key = parse(text, undefined)
+    if (key instanceof Error) {
+      throw unusable(file, key.message, 'give a private key in PEM or OpenSSH form (ssh-keygen -t ed25519)', key)
+    }
+    if (key.type === 'ssh-dss')
+      throw unusable(file, 'DSA keys are no longer safe', 'make one with ssh-keygen -t ed25519')
+    cache.set(file, { stamp, key })
+    keys.push({ file, key })
+  }
+  if (keys.length === 0 && options.agent === undefined) {
+    if (passedOver[0] !== undefined) throw passedOver[0]
+    throw new GatewayError('E_KEY_FILE', 'nothing to log in with: no key file and no ssh-agent', {
+      remedy: 'give a key file with -i FILE, or --agent where an ssh-agent runs',
+    })
+  }
+  return { keys, agent: options.agent, warnings: passedOver.map((error) => `${error.message}: passed over`) }
+}

@@ -1,0 +1,197 @@
+/** Getting the listener: who holds the port when it is refused, and which ways out there are. */
+import { createBackoff } from '../base/backoff.js'
+import { sleep } from '../base/clock.js'
+import { GatewayError } from '../base/errors.js'
+import { formatHostPort, type HostPort } from '../base/host-port.js'
+import type { TunnelLink } from './link.js'
+import type { ListenerWay, TunnelOptions, TunnelTimings } from './options.js'
+import { isWildcard } from './server-address.js'
+
+/** Who answers at a port that the server would not give us. */
+export type PortHolder =
+  /** Nothing listens there: the server does not permit it. */
+  | 'nobody'
+  /** Something accepts and says nothing, as a dead session's listener does. */
+  | 'silent'
+  /** Another program or gateway answers. */
+  | 'stranger'
+  /** This process: an earlier session of ours that is still alive. */
+  | 'ourselves'
+  /** The server does not permit to look. */
+  | 'unknown'
+
+export interface ListenerRequest {
+  readonly link: TunnelLink
+  /** The port that was last granted, if any: asked for first, so that what is registered stays true. */
+  readonly previous: HostPort | undefined
+  readonly options: Pick<
+    TunnelOptions,
+    'remoteListen' | 'ways' | 'portPool' | 'mayChangePort' | 'probe' | 'clock' | 'random'
+  >
+  readonly timings: TunnelTimings
+  readonly signal: AbortSignal
+  /** Told every few seconds why it waits; `isNew` where the reason is another one than before. */
+  readonly onWait: (reason: string, remedy: string | undefined, isNew: boolean) => void
+}
+
+/** Looks at a port from the server's side. */
+export async function whoHolds(
+  link: TunnelLink,
+  target: HostPort,
+  probe: TunnelOptions['probe'],
+  timeoutMs: number,
+  clock: Pick<TunnelOptions['clock'], 'monotonicMs'>,
+  signal: AbortSignal,
+): Promise<PortHolder> {
+  const stream = await link.dial(target, signal).catch((error: unknown) => {
+    if (error instanceof GatewayError && error.code === 'E_CONNECT') {
+      return error.details['dial'] === 'refused' ? ('nobody' as const) : ('unknown' as const)
+    }
+    if (signal.aborted) throw error
+    // Accepted by nobody and refused by nobody within the deadline.
+    return 'silent' as const
+  })
+  if (typeof stream === 'string') return stream
+  const startMs = clock.monotonicMs()
+  try {
+    const answer = await probe({ target, stream, paddingBytes: 0, timeoutMs, signal })
+    if (answer.result !== 'unreachable') return answer.result
+    return clock.monotonicMs() - startMs >= timeoutMs * 0.8 ? 'silent' : 'stranger'
+  } finally {
+    stream.destroy()
+  }
+}
+
+function explainHolder(holder: PortHolder, bind: HostPort, heldMs: number, releaseMs: number, hadIt: boolean): string {
+  const port = `port ${bind.port} on the server`
+  const since = `held for ${Math.round(heldMs / 1000)} s so far`
+  if (holder === 'stranger') return `${port} is used by another program (something else answers there)`
+  if (holder === 'ourselves') return `${port} is held by an earlier session of this process that still lives; ${since}`
+  const expected =
+    heldMs < releaseMs
+      ? `expected to be free within ${Math.ceil((releaseMs - heldMs) / 1000)} s where sshd has ClientAliveInterval`
+      : 'longer than a server with ClientAliveInterval would hold it'
+  if (holder === 'unknown') {
+    return `the server refuses ${port}: held by an earlier session, or not permitted (it does not let us look); ${since}`
+  }
+  const whose = hadIt ? 'most likely by our own earlier session' : 'most likely by an earlier session of a gateway'
+  return `${port} is held, ${whose}, for ${since.replace('held for ', '')}; ${expected}`
+}
+
+function remedyFor(holder: PortHolder, bind: HostPort): string | undefined {
+  if (holder === 'stranger') return 'end that program, or choose another port with --remote-listen'
+  if (holder === 'unknown') {
+    return `see what qkd-gw tunnel server-config prints: permitlisten for port ${bind.port}, permitopen="127.0.0.1:${bind.port}"`
+  }
+  return 'set ClientAliveInterval and ClientAliveCountMax on the server (qkd-gw tunnel server-config), or end the old sshd process there'
+}
+
+function notPermitted(bind: HostPort, cause: unknown): GatewayError {
+  const where = `${isWildcard(bind.host) ? '' : `${bind.host}:`}${bind.port}`
+  const privileged = bind.port > 0 && bind.port < 1024 ? '; ports below 1024 are for root only' : ''
+  return new GatewayError(
+    'E_FORWARD_REFUSED',
+    `the server does not permit to listen on ${where}: nothing holds it, and still it refuses${privileged}`,
+    {
+      remedy: `permit it: permitlisten="${where}" (and port-forwarding) on the key's line in authorized_keys, AllowTcpForwarding in sshd_config`,
+      details: { host: bind.host, port: bind.port, kind: 'not-permitted' },
+      cause,
+    },
+  )
+}
+
+function isRefusal(error: unknown): boolean {
+  return error instanceof GatewayError && error.code === 'E_FORWARD_REFUSED'
+}
+
+async function tryListen(link: TunnelLink, bind: HostPort): Promise<HostPort | undefined> {
+  try {
+    return await link.listen(bind)
+  } catch (error) {
+    if (isRefusal(error)) return undefined
+    throw error
+  }
+}
+
+/** Another port than the wanted one, by the ways that are allowed. */
+async function otherPort(request: ListenerRequest, way: ListenerWay): Promise<HostPort | undefined> {
+  const { link, options } = request
+  const { host, port } = options.remoteListen
+  const ports = way === 'pool' ? (options.portPool ?? []).filter((one) => one !== port) : [0]
+  for (const one of ports) {
+    const granted = await tryListen(link, { host, port: one })
+    if (granted !== undefined) return granted
+  }
+  return undefined
+}
+
+/**
+ * Asks for the listener until it is granted. Waits while the port is held; takes another one only by the ways that the
+ * options allow and only where `mayChangePort` says so. Rejects with E_FORWARD_REFUSED where the server does not
+ * permit it, with what the link rejects with, or E_CANCELLED.
+ */
+export async function acquireListener(request: ListenerRequest): Promise<HostPort> {
+  const { link, options, timings, signal, previous } = request
+  const bind: HostPort = { host: options.remoteListen.host, port: previous?.port ?? options.remoteListen.port }
+  const mayChange = (): boolean => options.mayChangePort?.() ?? true
+  const backoff = createBackoff({ firstMs: timings.listenFirstMs, maxMs: timings.listenMaxMs }, options.random)
+  const target = { host: isWildcard(bind.host) || bind.host === 'localhost' ? '127.0.0.1' : bind.host, port: bind.port }
+  const ways = options.ways ?? ((options.portPool?.length ?? 0) > 0 ? ['wait', 'pool'] : ['wait'])
+  const startMs = options.clock.monotonicMs()
+  const waitFirst = ways.includes('wait') ? timings.waitBeforeOtherPortMs : 0
+  let told: PortHolder | undefined
+  let nextLookMs = 0
+
+  for (;;) {
+    const granted = await tryListen(link, bind)
+    if (granted !== undefined) return granted
+    const heldMs = options.clock.monotonicMs() - startMs
+    // One quick second try first: after a reset the port is free within milliseconds.
+    if (backoff.tries > 0 && heldMs >= nextLookMs) {
+      nextLookMs = heldMs + 5_000
+      const holder: PortHolder =
+        bind.port === 0 ? 'nobody' : await whoHolds(link, target, options.probe, 1_500, options.clock, signal)
+      if (holder === 'nobody') {
+        // It may have been let go while we looked.
+        const late = await tryListen(link, bind)
+        if (late !== undefined) return late
+        const wasChosen = bind.port !== options.remoteListen.port
+        if (wasChosen && mayChange()) {
+          const original = await tryListen(link, options.remoteListen)
+          if (original !== undefined) return original
+        }
+        throw notPermitted(bind, undefined)
+      }
+      const reason = explainHolder(holder, bind, heldMs, timings.expectedReleaseMs, previous !== undefined)
+      request.onWait(reason, remedyFor(holder, bind), holder !== told)
+      told = holder
+    }
+    if (heldMs >= waitFirst && mayChange()) {
+      for (const way of ways) {
+        const other = way === 'wait' ? undefined : await otherPort(request, way)
+        if (other !== undefined) return other
+      }
+    }
+    await sleep(options.clock, backoff.nextMs(), signal)
+  }
+}
+
+/** Where peers dial: as configured, else the listener's own address, else the server as it was dialled. */
+export function controlAddressOf(
+  options: Pick<TunnelOptions, 'controlAddress' | 'server' | 'remoteListen'>,
+  listener: HostPort,
+): HostPort {
+  const { controlAddress, remoteListen } = options
+  if (controlAddress !== undefined) {
+    // A port that had to be changed is changed in what is registered as well.
+    const moved = listener.port !== remoteListen.port && controlAddress.port === remoteListen.port
+    return { host: controlAddress.host, port: moved || controlAddress.port === 0 ? listener.port : controlAddress.port }
+  }
+  const host = isWildcard(listener.host) ? options.server.host : listener.host
+  return { host, port: listener.port }
+}
+
+/** A listener in words. */
+export function describeListener(listener: HostPort): string {
+  return isWildcard(listener.host) ? `all addresses, port ${listener.port}` : formatHostPort(listener)
+}

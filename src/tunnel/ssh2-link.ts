@@ -1,0 +1,234 @@
+/** A logged-in ssh2 connection as a `TunnelLink`: every request has a deadline, after which the socket is destroyed. */
+import type { Duplex } from 'node:stream'
+import { Duplex as DuplexStream } from 'node:stream'
+import type { ClientChannel, TcpConnectionDetails } from 'ssh2'
+import { withDeadline, type Clock } from '../base/clock.js'
+import { GatewayError, messageOf } from '../base/errors.js'
+import { formatHostPort, type HostPort } from '../base/host-port.js'
+import type { LinkTaker, TunnelLink } from './link.js'
+import type { TunnelTimings } from './options.js'
+import type { Ssh2Connection } from './ssh2-handshake.js'
+
+export interface Ssh2LinkFacts {
+  readonly address: string
+  readonly resolved: readonly string[]
+  /** Key exchange of the layer outside, where there is one. */
+  readonly outerKeyExchange?: string
+  readonly postQuantum: boolean
+}
+
+/** What code that expects a `net.Socket` looks for on a forwarded stream. */
+interface SocketLike {
+  remoteAddress: string
+  remotePort: number
+  remoteFamily: 'IPv4' | 'IPv6'
+  localAddress: string
+  localPort: number
+  setNoDelay: () => void
+  setKeepAlive: () => void
+  setTimeout: () => void
+  ref: () => void
+  unref: () => void
+}
+
+function likeSocket(channel: ClientChannel, originator: HostPort, listener: HostPort): void {
+  const nothing = (): void => {}
+  const fields: SocketLike = {
+    remoteAddress: originator.host,
+    remotePort: originator.port,
+    remoteFamily: originator.host.includes(':') ? 'IPv6' : 'IPv4',
+    localAddress: listener.host,
+    localPort: listener.port,
+    setNoDelay: nothing,
+    setKeepAlive: nothing,
+    setTimeout: nothing,
+    ref: nothing,
+    unref: nothing,
+  }
+  Object.assign(channel, fields)
+}
+
+function dialError(error: Error, target: HostPort): GatewayError {
+  const reason = 'reason' in error ? error.reason : undefined
+  const text = messageOf(error).replace('(SSH) Channel open failure: ', '')
+  const dial = reason === 1 ? 'prohibited' : reason === 2 && /refused|^$/i.test(text) ? 'refused' : 'failed'
+  const where = formatHostPort(target)
+  return new GatewayError(
+    'E_CONNECT',
+    dial === 'prohibited'
+      ? `the server does not permit connections to ${where}`
+      : `the server cannot connect to ${where} (${text === '' ? 'refused' : text})`,
+    {
+      ...(dial === 'prohibited' ? { remedy: `add permitopen="${where}" to the key's line in authorized_keys` } : {}),
+      details: { host: target.host, port: target.port, dial },
+      cause: error,
+    },
+  )
+}
+
+export class Ssh2Link implements TunnelLink {
+  readonly keyExchange: string
+  readonly postQuantum: boolean
+  readonly serverVersion: string
+  readonly address: string
+  readonly resolved: readonly string[]
+  readonly closed: Promise<string>
+  readonly #client: Ssh2Connection['client']
+  readonly #channels = new Set<ClientChannel>()
+  #bound: { asked: HostPort; port: number } | undefined
+  #reason: string | undefined
+  #gone = false
+
+  constructor(
+    connection: Ssh2Connection,
+    private readonly stream: Duplex,
+    facts: Ssh2LinkFacts,
+    private readonly taker: LinkTaker,
+    private readonly timings: Pick<TunnelTimings, 'forwardTimeoutMs' | 'channelTimeoutMs'> & { maxConnections: number },
+    private readonly clock: Clock,
+  ) {
+    this.#client = connection.client
+    const inner = connection.negotiated.kex
+    this.keyExchange = facts.outerKeyExchange === undefined ? inner : `${facts.outerKeyExchange} (within it ${inner})`
+    this.postQuantum = facts.postQuantum
+    this.serverVersion = connection.serverVersion
+    this.address = facts.address
+    this.resolved = facts.resolved
+    this.#client.on('error', (error) => {
+      this.#reason ??= messageOf(error)
+      // A politely closed half-open connection stays for hours.
+      this.stream.destroy()
+    })
+    this.#client.on('end', () => this.stream.destroy())
+    this.closed = new Promise((resolve) => {
+      this.#client.once('close', () => {
+        this.#gone = true
+        resolve(this.#reason ?? 'the server closed the connection')
+        setImmediate(() => this.#dropChannels())
+      })
+    })
+    this.#client.on('tcp connection', (details, accept, reject) => this.#onForwarded(details, accept, reject))
+  }
+
+  async listen(bind: HostPort): Promise<HostPort> {
+    const where = formatHostPort({ host: bind.host === '' ? '*' : bind.host, port: bind.port })
+    const port = await this.#request<number>(`asking the server to listen on ${where}`, (done) =>
+      this.#client.forwardIn(bind.host, bind.port, (error, actual) => {
+        if (error === undefined || error === null) return done(undefined, actual)
+        const refused = /unable to bind/i.test(error.message)
+        done(
+          new GatewayError(
+            refused ? 'E_FORWARD_REFUSED' : 'E_CONNECT',
+            refused ? `the server refuses to listen on ${where}` : `${messageOf(error)} (asking to listen on ${where})`,
+            { details: { host: bind.host, port: bind.port } },
+          ),
+        )
+      }),
+    )
+    this.#bound = { asked: bind, port }
+    return { host: bind.host, port }
+  }
+
+  async unlisten(): Promise<void> {
+    const bound = this.#bound
+    this.#bound = undefined
+    if (bound === undefined || this.#gone) return
+    await this.#request<void>('giving the listener back', (done) =>
+      this.#client.unforwardIn(bound.asked.host, bound.port, (error) => done(error ?? undefined, undefined)),
+    ).catch(() => {})
+  }
+
+  dial(target: HostPort, signal: AbortSignal): Promise<Duplex> {
+    let given = false
+    const opened = withDeadline(
+      this.clock,
+      this.timings.channelTimeoutMs,
+      `connecting to ${formatHostPort(target)} from the server`,
+      (inner) =>
+        new Promise<Duplex>((resolve, reject) => {
+          inner.addEventListener('abort', () => (given = true), { once: true })
+          if (this.#gone) return reject(new GatewayError('E_CONNECT', 'the SSH connection is gone'))
+          this.#client.forwardOut('127.0.0.1', 0, target.host, target.port, (error, channel) => {
+            if (error !== undefined && error !== null) return reject(dialError(error, target))
+            // Nobody waits for it any more.
+            if (given) return void channel.on('error', () => {}).destroy()
+            this.#track(channel)
+            resolve(channel)
+          })
+        }),
+      signal,
+    )
+    return opened
+  }
+
+  openConnections(): number {
+    return this.#channels.size
+  }
+
+  async ping(timeoutMs: number): Promise<boolean> {
+    if (this.#gone) return false
+    // A listener that does not exist cannot be cancelled: the server says no, and that is an answer.
+    const answered = withDeadline(this.clock, timeoutMs, 'a question to the SSH server', () => {
+      return new Promise<void>((resolve) => this.#client.unforwardIn('127.0.0.1', 1, () => resolve()))
+    })
+    return answered.then(
+      () => !this.#gone,
+      () => false,
+    )
+  }
+
+  async end(timeoutMs: number): Promise<void> {
+    if (this.#gone) return
+    this.#reason ??= 'closed by us'
+    this.#client.end()
+    await withDeadline(this.clock, timeoutMs, 'closing', () => this.closed).catch(() => this.stream.destroy())
+  }
+
+  destroy(reason: string): void {
+    this.#reason ??= reason
+    this.stream.destroy()
+  }
+
+  /** A request whose deadline destroys the connection: one that does not answer is half-open. */
+  async #request<T>(what: string, send: (done: (error: Error | undefined, value?: T) => void) => void): Promise<T> {
+    if (this.#gone) throw new GatewayError('E_CONNECT', `${what}: the SSH connection is gone`)
+    try {
+      return await withDeadline(
+        this.clock,
+        this.timings.forwardTimeoutMs,
+        what,
+        () =>
+          new Promise<T>((resolve, reject) =>
+            send((error, value) => (error === undefined ? resolve(value as T) : reject(error))),
+          ),
+      )
+    } catch (error) {
+      if (error instanceof GatewayError && error.code === 'E_DEADLINE') this.destroy(error.message)
+      throw error
+    }
+  }
+
+  #track(channel: ClientChannel): void {
+    this.#channels.add(channel)
+    channel.on('error', () => {})
+    channel.once('close', () => this.#channels.delete(channel))
+  }
+
+  #onForwarded(details: TcpConnectionDetails, accept: () => ClientChannel, reject: () => void): void {
+    if (!this.taker.accepts() || this.#channels.size >= this.timings.maxConnections) return reject()
+    const originator = { host: details.srcIP.replace(/^::ffff:/i, ''), port: details.srcPort }
+    const channel = accept()
+    this.#track(channel)
+    likeSocket(channel, originator, { host: details.destIP, port: details.destPort })
+    this.taker.take({ stream: channel, originator })
+  }
+
+  /** Channels that nobody reads would never say `close` by themselves. */
+  #dropChannels(): void {
+    for (const channel of [...this.#channels]) {
+      DuplexStream.prototype.destroy.call(channel)
+      channel.emit('close')
+    }
+    this.#channels.clear()
+  }
+}
