@@ -24,7 +24,6 @@ export interface DeviceRegistration {
   readonly bytesPerKey: number
   readonly switchName: string
   readonly switchPorts: readonly string[]
-  readonly bindAddress: string
 }
 
 export interface Site extends SiteTotals {

@@ -50,6 +50,7 @@ const defaultRightOrder = ['RunSession', 'GetStatistics', 'WaitForSession'] as c
 export class CppSiteServices {
   readonly #devices: ControlDetails[] = []
   readonly #links = new Map<string, LinkInUse>()
+  #invented: ControlDetails[] = []
   readonly #siteClients = new Map<string, grpc.Client>()
   readonly #reports: ReportServer
   readonly #keys: KeyService
@@ -171,14 +172,9 @@ export class CppSiteServices {
   }
 
   #siteDetails(): Site {
-    const invented = Array.from({ length: this.options.faults.inventedDevices }, (_, index) =>
-      create(ControlDetailsSchema, {
-        config: { id: `invented-device-number-${index}`, kind: 'invented', switchName: 'x'.repeat(64) },
-        bindAddress: `192.0.2.1:${index % 65_536}`,
-        controlAddress: `192.0.2.1:${index % 65_536}`,
-      }),
-    )
-    return create(SiteSchema, { url: this.options.url, devices: [...invented, ...this.#devices] })
+    const wanted = this.options.faults.inventedDevices
+    if (wanted !== this.#invented.length) this.#invented = inventedDevices(wanted)
+    return create(SiteSchema, { url: this.options.url, devices: [...this.#invented, ...this.#devices] })
   }
 
   async #startNode(path: PhysicalPath): Promise<object> {
@@ -383,4 +379,15 @@ export class CppSiteServices {
 function splitLast(address: string): [string, string] {
   const at = address.lastIndexOf(':')
   return at < 0 ? [address, ''] : [address.slice(0, at), address.slice(at + 1)]
+}
+
+/** Entries as a SiteAgent gathers them over the years, 340 bytes each. */
+function inventedDevices(count: number): ControlDetails[] {
+  return Array.from({ length: count }, (_, index) =>
+    create(ControlDetailsSchema, {
+      config: { id: `invented-device-number-${index}`, kind: 'invented', switchName: 'x'.repeat(240) },
+      bindAddress: `192.0.2.1:${index % 65_536}`,
+      controlAddress: `192.0.2.1:${index % 65_536}`,
+    }),
+  )
 }
