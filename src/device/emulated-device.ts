@@ -38,7 +38,7 @@ export function createEmulatedDevice(
     device: `${MEMORY_PREFIX}${name}`,
     io: {
       openSerial: lines.openSerial,
-      watchPath: lines.watch,
+      watchPath: (path, listener) => lines.watch(path, listener),
       resolvePath: (path) => (lines.isPresent(path) ? path : undefined),
       stableNameOf: (path) => path,
     },
