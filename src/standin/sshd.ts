@@ -33,6 +33,9 @@ export interface StandinSshdOptions {
   clientAliveCountMax?: number
 }
 
+/** A phase in which a server may stop answering. */
+export type StallPhase = 'banner' | 'auth' | 'forward' | 'channel'
+
 export interface StandinSshd {
   readonly host: string
   readonly port: number
@@ -54,6 +57,8 @@ export interface StandinSshd {
   refuseForward(on: boolean): void
   /** Closes new connections before the banner. */
   closeBeforeBanner(on: boolean): void
+  /** Never answers in that phase from now on; undefined: answers again (not what it passed over). */
+  stall(phase: StallPhase | undefined): void
   /** Shows another host key to new connections; resolves with its fingerprint. */
   changeHostKey(hostKey?: string): string
   close(): Promise<void>
@@ -103,6 +108,7 @@ function parseAuthorized(lines: readonly string[]): ParsedKey[] {
 export async function startStandinSshd(options: StandinSshdOptions): Promise<StandinSshd> {
   const authorized = parseAuthorized(options.authorizedKeys)
   const faults = { refuseForward: false, closeBeforeBanner: false, frozen: false }
+  let stalled: StallPhase | undefined
   const counts = { connections: 0, authFailures: 0, authSuccesses: 0 }
   const sockets = new Set<net.Socket>()
   const held: net.Socket[] = []
@@ -124,6 +130,7 @@ export async function startStandinSshd(options: StandinSshdOptions): Promise<Sta
       if ('level' in error && error.level === 'client-timeout') socket?.destroy()
     })
     client.on('authentication', (context) => {
+      if (stalled === 'auth') return
       if (isAuthorized(context, options.user, authorized)) return context.accept()
       if (context.method === 'publickey') counts.authFailures += 1
       context.reject(['publickey'])
@@ -133,12 +140,15 @@ export async function startStandinSshd(options: StandinSshdOptions): Promise<Sta
       clients.set(client, forwards)
     })
     client.on('request', (accept, reject, name, info) => {
+      if (stalled === 'forward' && name === 'tcpip-forward') return
       if (name === 'tcpip-forward') {
         void forwards.listen(info).then((port) => (port === undefined ? reject?.() : accept?.(port)))
       } else if (name === 'cancel-tcpip-forward' && forwards.cancel(info)) accept?.()
       else reject?.()
     })
-    client.on('tcpip', (accept, reject, info) => forwards.open(info, accept, reject))
+    client.on('tcpip', (accept, reject, info) => {
+      if (stalled !== 'channel') forwards.open(info, accept, reject)
+    })
     client.on('close', () => {
       forwards.close()
       clients.delete(client)
@@ -168,6 +178,7 @@ export async function startStandinSshd(options: StandinSshdOptions): Promise<Sta
     socket.on('error', () => {})
     socket.once('close', () => sockets.delete(socket))
     if (faults.frozen) held.push(socket)
+    else if (stalled === 'banner') socket.resume()
     else server.injectSocket(socket)
   })
   await new Promise<void>((resolve, reject) => {
@@ -209,6 +220,9 @@ export async function startStandinSshd(options: StandinSshdOptions): Promise<Sta
     },
     closeBeforeBanner(on) {
       faults.closeBeforeBanner = on
+    },
+    stall(phase) {
+      stalled = phase
     },
     changeHostKey(text) {
       hostKeyText = text ?? generateSshKey('standin').privateKey

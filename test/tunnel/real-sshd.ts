@@ -1,0 +1,177 @@
+/** Debian's own sshd as a process of the test's. */
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import net from 'node:net'
+import { userInfo } from 'node:os'
+import { join } from 'node:path'
+import { onCleanup, tempFolder } from './bench-tunnel.js'
+import type { TunnelOptions } from '../../src/tunnel/options.js'
+
+const SSHD = '/usr/sbin/sshd'
+
+export async function freePort(host = '127.0.0.1'): Promise<number> {
+  const server = net.createServer().listen(0, host)
+  await once(server, 'listening')
+  const { port } = server.address() as net.AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+export interface RealSshdOptions {
+  /** Options in front of the key in authorized_keys. */
+  keyOptions?: string
+  /** Further lines of sshd_config. */
+  config?: string[]
+  hostKeyTypes?: ('ed25519' | 'ecdsa' | 'rsa')[]
+  /** The client's key. */
+  clientKeyType?: 'ed25519' | 'ecdsa' | 'rsa'
+  passphrase?: string
+  /** The port of a server that this one takes over from. */
+  port?: number
+}
+
+export interface RealSshd {
+  readonly port: number
+  readonly folder: string
+  readonly user: string
+  readonly keyFile: string
+  readonly knownHosts: string
+  readonly options: Pick<TunnelOptions, 'server' | 'identityFiles' | 'knownHostsFiles'>
+  /** sshd's own log so far. */
+  log(): string
+  /** Process ids that serve one connection each. */
+  sessions(): number[]
+  /** Public host key lines, `type base64`. */
+  hostKeys(): string[]
+  setAuthorizedKeys(text: string): void
+  newHostKey(): void
+  stop(signal?: NodeJS.Signals): Promise<void>
+  start(): Promise<void>
+}
+
+export function keygen(file: string, type: string, passphrase = ''): void {
+  const bits = type === 'rsa' ? ['-b', '2048'] : []
+  execFileSync('ssh-keygen', ['-q', '-t', type, ...bits, '-N', passphrase, '-C', 'test', '-f', file])
+}
+
+function childrenOf(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number)
+}
+
+async function untilListening(port: number, child: ChildProcess, log: () => string): Promise<void> {
+  for (;;) {
+    if (child.exitCode !== null) throw new Error(`sshd ended: ${log()}`)
+    const socket = net.connect(port, '127.0.0.1')
+    const answered = await Promise.race([
+      once(socket, 'data').then(() => true),
+      once(socket, 'error').then(
+        () => false,
+        () => false,
+      ),
+    ]).catch(() => false)
+    socket.destroy()
+    if (answered) return
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+/** Starts sshd on a free loopback port, with a key file and a known_hosts file that fit. */
+export async function startRealSshd(options: RealSshdOptions = {}): Promise<RealSshd> {
+  if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true, mode: 0o755 })
+  const folder = tempFolder()
+  const user = userInfo().username
+  const types = options.hostKeyTypes ?? ['ed25519']
+  for (const type of types) keygen(join(folder, `host_${type}`), type)
+  const keyFile = join(folder, 'client')
+  keygen(keyFile, options.clientKeyType ?? 'ed25519', options.passphrase)
+  const publicLine = readFileSync(`${keyFile}.pub`, 'utf8')
+  const authorized = join(folder, 'authorized_keys')
+  writeFileSync(authorized, options.keyOptions === undefined ? publicLine : `${options.keyOptions} ${publicLine}`)
+  const port = options.port ?? (await freePort())
+  const configFile = join(folder, 'sshd_config')
+  const writeConfig = (): void =>
+    writeFileSync(
+      configFile,
+      [
+        `Port ${port}`,
+        'ListenAddress 127.0.0.1',
+        ...types.map((type) => `HostKey ${join(folder, `host_${type}`)}`),
+        `PidFile ${join(folder, 'pid')}`,
+        `AuthorizedKeysFile ${authorized}`,
+        'StrictModes no',
+        'UsePAM no',
+        'PermitRootLogin yes',
+        'PasswordAuthentication no',
+        'LogLevel VERBOSE',
+        ...(options.config ?? []),
+        '',
+      ].join('\n'),
+    )
+  writeConfig()
+  const knownHosts = join(folder, 'known_hosts')
+  const hostKeys = (): string[] =>
+    types.map((type) =>
+      readFileSync(join(folder, `host_${type}.pub`), 'utf8')
+        .split(' ')
+        .slice(0, 2)
+        .join(' ')
+        .trim(),
+    )
+  writeFileSync(
+    knownHosts,
+    hostKeys()
+      .map((line) => `[127.0.0.1]:${port} ${line}\n`)
+      .join(''),
+  )
+
+  let child: ChildProcess | undefined
+  let log = ''
+  const start = async (): Promise<void> => {
+    child = spawn(SSHD, ['-D', '-e', '-f', configFile], { stdio: ['ignore', 'ignore', 'pipe'] })
+    child.stderr?.on('data', (chunk: Buffer) => (log += chunk.toString()))
+    await untilListening(port, child, () => log)
+  }
+  const sessions = (): number[] => (child?.pid === undefined || child.exitCode !== null ? [] : childrenOf(child.pid))
+  const stop = async (signal: NodeJS.Signals = 'SIGKILL'): Promise<void> => {
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
+    const mine = sessions()
+    const ended = once(child, 'exit')
+    child.kill(signal)
+    await ended
+    for (const pid of mine) {
+      try {
+        process.kill(pid, 'SIGKILL')
+      } catch {
+        // It ended by itself.
+      }
+    }
+  }
+  onCleanup(() => stop())
+  await start()
+  return {
+    port,
+    folder,
+    user,
+    keyFile,
+    knownHosts,
+    options: {
+      server: { user, host: '127.0.0.1', port },
+      identityFiles: [keyFile],
+      knownHostsFiles: [knownHosts],
+    },
+    log: () => log,
+    sessions,
+    hostKeys,
+    setAuthorizedKeys: (text) => writeFileSync(authorized, text),
+    newHostKey() {
+      for (const type of types) {
+        execFileSync('rm', ['-f', join(folder, `host_${type}`), join(folder, `host_${type}.pub`)])
+        keygen(join(folder, `host_${type}`), type)
+      }
+    },
+    stop,
+    start,
+  }
+}
