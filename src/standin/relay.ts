@@ -49,11 +49,18 @@ class Direction {
     private readonly count: (bytes: number) => void,
   ) {
     from.on('data', (chunk: Buffer) => this.#onData(chunk))
-    from.on('end', () => this.#later(() => to.end()))
+    from.on('end', () => {
+      if (!this.#stopped) this.#later(() => to.end())
+    })
+  }
+
+  get stopped(): boolean {
+    return this.#stopped
   }
 
   setStopped(stopped: boolean): void {
     this.#stopped = stopped
+    if (!stopped && this.from.destroyed) this.to.destroy()
     if (!stopped) for (const chunk of this.#held.splice(0)) this.#send(chunk)
   }
 
@@ -104,11 +111,15 @@ export async function startRelay(target: RelayTarget, host = '127.0.0.1'): Promi
     const directions = [new Direction(near, far, settings, count), new Direction(far, near, settings, count)]
     if (stopNew) for (const direction of directions) direction.setStopped(true)
     pairs.set(near, { far, directions })
-    for (const socket of [near, far]) {
+    for (const [socket, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
       socket.on('error', () => {})
       socket.once('close', () => {
-        near.destroy()
-        far.destroy()
+        // While nothing passes, the other side does not learn of the end either.
+        if (directions.every((one) => one.stopped) && !other.destroyed) return
+        other.destroy()
         pairs.delete(near)
       })
     }

@@ -114,7 +114,9 @@ export class Prover {
     // A large message may take its time on a thin line.
     const timeoutMs = this.timings.probeTimeoutMs * (request.paddingBytes > 0 ? 3 : 1)
     try {
-      return await this.probe({ ...request, timeoutMs })
+      const answer = await this.probe({ ...request, timeoutMs })
+      if (request.signal.aborted) throw new GatewayError('E_CANCELLED', 'probe: stopped')
+      return answer
     } catch (error) {
       if (request.signal.aborted) throw new GatewayError('E_CANCELLED', 'probe: stopped')
       return { result: 'unreachable', reason: messageOf(error) }

@@ -95,7 +95,7 @@ export class Ssh2Link implements TunnelLink {
     this.address = facts.address
     this.resolved = facts.resolved
     this.#client.on('error', (error) => {
-      this.#reason ??= messageOf(error)
+      this.#reason ??= error.message === 'Keepalive timeout' ? 'the server no longer answers' : messageOf(error)
       // A politely closed half-open connection stays for hours.
       this.stream.destroy()
     })
