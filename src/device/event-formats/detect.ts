@@ -1,0 +1,164 @@
+import { GatewayError } from '../../base/errors.js'
+import { epochKind, HEADER_WORDS, parseEpochHeader } from './epoch-header.js'
+import { FORMAT_TITLES, type FormatName } from './format-names.js'
+import type { FormatSettings } from './formats.js'
+import { HexTextDecoder } from './hex-text.js'
+import { parseLabviewLine } from './labview-text.js'
+import {
+  readsAsCqp,
+  readsAsNox,
+  readsAsQutag,
+  readsAsTdc1,
+  readsAsValues,
+  wordsOf,
+  type ValueReading,
+} from './plausible-readings.js'
+
+/** So many bytes from the beginning are enough to tell a format, if it can be told. */
+export const SAMPLE_BYTES = 65_536
+
+export interface Detection {
+  format: FormatName
+  settings: FormatSettings
+  /** Why, as half a sentence. */
+  because: string
+}
+
+/**
+ * Tells a file's format from its beginning. `whole`: the sample is all there is. Throws E_FORMAT with the reason and the
+ * option that settles it where two readings are possible or none.
+ */
+export function detectFormat(sample: Uint8Array, whole: boolean, name: string): Detection {
+  if (sample.length === 0) {
+    throw new GatewayError('E_FORMAT', `${name} is empty`, { remedy: 'check that the recording has ended well' })
+  }
+  return isText(sample) ? detectText(sample, whole, name) : detectBinary(sample, name)
+}
+
+function isText(sample: Uint8Array): boolean {
+  for (const byte of sample) {
+    if (byte >= 0x20 ? byte > 0x7e : byte !== 9 && byte !== 10 && byte !== 13) return false
+  }
+  return true
+}
+
+function detectText(sample: Uint8Array, whole: boolean, name: string): Detection {
+  const text = new TextDecoder('latin1').decode(sample)
+  // The sample may end in the middle of a line.
+  const lines = text.split(/\r?\n/)
+  if (!whole) lines.pop()
+  const filled = lines.map((line) => line.trim()).filter((line) => line !== '')
+  const first = filled[0]
+  if (first === undefined) throw cannotTell(name, 'it holds no whole line of text', 'one of a0, a2 or labview')
+  if (parseLabviewLine(first) !== undefined)
+    return { format: 'labview', settings: {}, because: 'its lines are five digits and a time' }
+  for (const [digits, format] of [
+    [16, 'a2'],
+    [8, 'a0'],
+  ] as const) {
+    if (!filled.every((line) => line.length === digits && /^[0-9a-fA-F]+$/.test(line))) continue
+    if (format === 'a2') return { format, settings: {}, because: 'its lines are 16 hexadecimal digits' }
+    return detectWordText(filled, name)
+  }
+  throw cannotTell(
+    name,
+    `its first line is neither 8 nor 16 hexadecimal digits nor a line of LabVIEW text: "${first.slice(0, 40)}"`,
+    'the right one, if it is text of a known format',
+  )
+}
+
+/** `a0` from the card (pairs, low word first) or from a TDC1 (raw words). */
+function detectWordText(lines: readonly string[], name: string): Detection {
+  const decoder = new HexTextDecoder(8)
+  const words = wordsOf(decoder.decode(new TextEncoder().encode(`${lines.join('\n')}\n`)))
+  const raw = readsAsTdc1(words)
+  const pairs = readsAsValues(words, 0)
+  if (raw.certain || (raw.holds && !pairs.holds))
+    return {
+      format: 'a0',
+      settings: { source: 'tdc1' },
+      because: 'its 8-digit lines follow each other as TDC1 records do',
+    }
+  if (pairs.holds && !raw.holds)
+    return { format: 'a0', settings: { source: 'card' }, because: 'its pairs of 8-digit lines ascend in time' }
+  throw new GatewayError(
+    'E_FORMAT',
+    `${name}: ${raw.holds ? 'its 8-digit lines read as pairs of the 4 ps card and as raw words of a TDC1' : 'its 8-digit lines ascend neither as pairs nor as raw words'}`,
+    { remedy: 'say which unit wrote it: --format a0 --source card, or --format a0 --source tdc1' },
+  )
+}
+
+function detectBinary(sample: Uint8Array, name: string): Detection {
+  const words = wordsOf(sample)
+  const epoch = detectEpoch(words)
+  if (epoch !== undefined) return epoch
+  const found: Detection[] = []
+  const add = (format: FormatName, because: string): void => {
+    found.push({ format, settings: {}, because })
+  }
+  const nox = readsAsNox(sample)
+  if (nox.certain)
+    return { format: 'nox', settings: {}, because: 'each 8 bytes begin with 24 or 25 and have the blank nibble' }
+  if (nox.holds) add('nox', 'each 8 bytes begin with 24 or 25')
+  const raw = readsAsTdc1(words)
+  if (raw.certain) return { format: 'tdc1', settings: {}, because: 'its words follow each other as TDC1 records do' }
+  if (raw.holds) add('tdc1', 'its words follow each other as TDC1 records do')
+  const values = valueDetection(words, sample.length)
+  if (values !== undefined) found.push(values)
+  if (readsAsQutag(sample).holds)
+    add('qutag', 'behind 40 bytes, each 10 bytes hold a time near the one before and a small channel')
+  if (readsAsCqp(sample).holds) add('cqp', 'each 9 bytes hold a time behind the one before and a small number')
+  const [only, ...others] = found
+  if (only !== undefined && others.length === 0) return only
+  if (only === undefined)
+    throw cannotTell(
+      name,
+      `its ${sample.length === 1 ? 'one byte reads' : `first ${sample.length} bytes read`} as no known format`,
+      'the right one',
+    )
+  const names = found.map(({ format }) => format)
+  throw cannotTell(
+    name,
+    `it is too short or too regular to tell: it reads as ${found.map(({ format }) => `${format} (${FORMAT_TITLES[format]})`).join(' and as ')}`,
+    names.join(' or '),
+  )
+}
+
+/** `a1` or `a1X`, by which reading ascends; where both do, the one whose times lie close together. */
+function valueDetection(words: Uint32Array, bytes: number): Detection | undefined {
+  if (bytes < 16) return undefined
+  const low = readsAsValues(words, 0)
+  const high = readsAsValues(words, 1)
+  const percent = (share: number): string => `${Math.round(share * 100)} %`
+  const pick = (format: FormatName, taken: ValueReading, other: ValueReading): Detection => ({
+    format,
+    settings: {},
+    because: other.holds
+      ? 'its times ascend in either word order, but lie close together only in this one'
+      : `time goes back at ${percent(taken.backShare)} of the records, in the other word order at ${percent(other.backShare)}`,
+  })
+  if (low.holds && (!high.holds || low.span < high.span >> 8n)) return pick('a1', low, high)
+  if (high.holds && (!low.holds || high.span < low.span >> 8n)) return pick('a1X', high, low)
+  return undefined
+}
+
+function detectEpoch(words: Uint32Array): Detection | undefined {
+  const kind = epochKind(words[0] ?? 0)
+  if (kind === undefined || words.length < HEADER_WORDS[kind]) return undefined
+  try {
+    const header = parseEpochHeader([...words.subarray(0, HEADER_WORDS[kind])], kind)
+    // A list of bits says how long it is; any other file that begins with a small number does not fit.
+    const bits = kind === 3 ? header.length * (header.fields[0] ?? 0) : kind === 7 ? (header.fields[0] ?? 0) : 0
+    const needed = HEADER_WORDS[kind] + Math.ceil(bits / 32)
+    if ((kind === 3 || kind === 7) && words.length < SAMPLE_BYTES / 4 && words.length !== needed) return undefined
+    return { format: `t${kind}`, settings: {}, because: `its header is that of a T${kind} epoch file` }
+  } catch {
+    return undefined
+  }
+}
+
+function cannotTell(name: string, reason: string, which: string): GatewayError {
+  return new GatewayError('E_FORMAT', `${name}: its format cannot be told: ${reason}`, {
+    remedy: `name it with --format: ${which}`,
+  })
+}

@@ -1,0 +1,198 @@
+import { GatewayError } from '../../base/errors.js'
+import { parseTrace, TRACE_FORMAT, type TraceHeader } from '../../io/wire-trace.js'
+import type { TagSink } from './batch.js'
+import { detectFormat, SAMPLE_BYTES, type Detection } from './detect.js'
+import type { EntrySink } from './epoch-lists.js'
+import type { FormatName } from './format-names.js'
+import { openFormat, type FormatSettings, type OpenedFormat } from './formats.js'
+import { summarize, type DecodeSummary } from './summary.js'
+
+export interface StreamOptions {
+  /** Stands in errors. */
+  name: string
+  /** Told by content where it is not given. */
+  format?: FormatName | undefined
+  settings?: FormatSettings | undefined
+  signal?: AbortSignal | undefined
+}
+
+export interface OpenedStream {
+  opened: OpenedFormat
+  /** How the format was told; undefined where it was named. */
+  detection: Detection | undefined
+  /** Set where the stream is a wire trace; what is decoded then is what came from the device. */
+  trace: TraceHeader | undefined
+  /** Sentences on the choice of the format. */
+  notes: readonly string[]
+  /** Reads to the end; rejects with E_FORMAT or E_CANCELLED. Call it once. */
+  read(sink: TagSink, entries?: EntrySink): Promise<void>
+}
+
+/** Begins to read a recording: looks at its first 64 KiB (or all of a shorter one) and makes the reader that fits. */
+export async function openStream(chunks: AsyncIterable<Uint8Array>, options: StreamOptions): Promise<OpenedStream> {
+  const raw = await takeSample(chunks)
+  const isTrace = new TextDecoder('latin1').decode(raw.sample.subarray(0, 40)).startsWith(`{"format":"${TRACE_FORMAT}"`)
+  const notes: string[] = []
+  if (!isTrace) return open(raw, options, undefined, notes)
+  const items = parseTrace(linesOf(raw.rest()), options.name)
+  const first = await items.next()
+  if (first.done === true || first.value.type !== 'header')
+    throw new GatewayError('E_FORMAT', `${options.name}: a wire trace without a header`)
+  const trace = first.value.header
+  notes.push(
+    `a wire trace${trace.driver === undefined ? '' : ` of driver ${trace.driver}`}: what came from the device is decoded`,
+  )
+  if (trace.masked) notes.push('key bytes were masked before this trace was written')
+  async function* received(): AsyncGenerator<Uint8Array> {
+    for await (const item of items) {
+      if (item.type === 'record' && item.record.direction === 'rx') yield item.record.bytes
+    }
+  }
+  return open(await takeSample(received()), options, trace, notes)
+}
+
+/** Reads a recording to its end and sums it up. */
+export async function decodeStream(
+  chunks: AsyncIterable<Uint8Array>,
+  options: StreamOptions,
+): Promise<{ summary: DecodeSummary; detection: Detection | undefined }> {
+  const stream = await openStream(chunks, options)
+  await stream.read({ tags: () => {} })
+  return { summary: summarize(stream.opened, stream.notes), detection: stream.detection }
+}
+
+interface Sampled {
+  sample: Uint8Array
+  /** The sample is the whole stream. */
+  whole: boolean
+  /** Everything, from the beginning. */
+  rest(): AsyncGenerator<Uint8Array>
+}
+
+async function takeSample(chunks: AsyncIterable<Uint8Array>): Promise<Sampled> {
+  const iterator = chunks[Symbol.asyncIterator]()
+  const taken: Uint8Array[] = []
+  let size = 0
+  let whole = false
+  while (size < SAMPLE_BYTES) {
+    const next = await iterator.next()
+    if (next.done === true) {
+      whole = true
+      break
+    }
+    taken.push(next.value)
+    size += next.value.length
+  }
+  const sample = new Uint8Array(Math.min(size, SAMPLE_BYTES))
+  let at = 0
+  for (const chunk of taken) {
+    sample.set(chunk.subarray(0, sample.length - at), at)
+    at = Math.min(at + chunk.length, sample.length)
+  }
+  return {
+    sample,
+    whole,
+    async *rest() {
+      try {
+        yield* taken.splice(0)
+        while (!whole) {
+          const next = await iterator.next()
+          if (next.done === true) return
+          yield next.value
+        }
+      } finally {
+        await iterator.return?.()
+      }
+    },
+  }
+}
+
+async function* linesOf(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
+  const decoder = new TextDecoder()
+  let begun = ''
+  for await (const chunk of chunks) {
+    const lines = (begun + decoder.decode(chunk, { stream: true })).split('\n')
+    begun = lines.pop() ?? ''
+    for (const line of lines) yield line.endsWith('\r') ? line.slice(0, -1) : line
+  }
+  if (begun !== '') yield begun
+}
+
+function open(data: Sampled, options: StreamOptions, trace: TraceHeader | undefined, notes: string[]): OpenedStream {
+  const { name, format, settings = {}, signal } = options
+  const { detection, chosen, chosenSettings } = choose(data, options)
+  if (format !== undefined && detection !== undefined && !sameFormat(format, detection.format))
+    notes.push(`read as ${format}, as asked; by its content it looks like ${detection.format}: ${detection.because}`)
+  const opened = openFormat(chosen, { ...chosenSettings, ...definedOf(settings) })
+  return {
+    opened,
+    detection: format === undefined ? detection : undefined,
+    trace,
+    notes,
+    async read(sink, entries) {
+      for await (const chunk of data.rest()) {
+        if (signal?.aborted === true) throw new GatewayError('E_CANCELLED', `${name}: stopped`)
+        feed(opened, chunk, sink, entries, name)
+      }
+      if (opened.kind === 'tags') opened.reader.end(sink)
+      else opened.reader.end(entries)
+      requireHeader(opened, name)
+    },
+  }
+}
+
+function choose(
+  data: Sampled,
+  { name, format, settings = {} }: StreamOptions,
+): { detection: Detection | undefined; chosen: FormatName; chosenSettings: FormatSettings } {
+  let detection: Detection
+  try {
+    detection = detectFormat(data.sample, data.whole, name)
+  } catch (error) {
+    // A named format settles what the content leaves open, but for a0, which needs its source too.
+    const settled = format !== undefined && (format !== 'a0' || settings.source !== undefined)
+    if (!settled || data.sample.length === 0) throw error
+    return { detection: undefined, chosen: format, chosenSettings: {} }
+  }
+  const chosen = format ?? detection.format
+  return { detection, chosen, chosenSettings: chosen === detection.format ? detection.settings : {} }
+}
+
+function sameFormat(a: FormatName, b: FormatName): boolean {
+  const name = (format: FormatName): FormatName => (format === 'a4' ? 'tdc1' : format)
+  return name(a) === name(b)
+}
+
+function definedOf(settings: FormatSettings): FormatSettings {
+  return {
+    ...(settings.source === undefined ? {} : { source: settings.source }),
+    ...(settings.lostWraps === undefined ? {} : { lostWraps: settings.lostWraps }),
+  }
+}
+
+function feed(
+  opened: OpenedFormat,
+  chunk: Uint8Array,
+  sink: TagSink,
+  entries: EntrySink | undefined,
+  name: string,
+): void {
+  try {
+    if (opened.kind === 'tags') opened.reader.push(chunk, sink)
+    else opened.reader.push(chunk, entries)
+  } catch (error) {
+    if (!(error instanceof GatewayError) || error.code !== 'E_FORMAT') throw error
+    throw new GatewayError('E_FORMAT', `${name}: ${error.message}`, {
+      ...(error.remedy === undefined ? {} : { remedy: error.remedy }),
+      details: error.details,
+    })
+  }
+}
+
+/** A file that ends before its header does holds nothing to sum up. */
+function requireHeader(opened: OpenedFormat, name: string): void {
+  const { tally } = opened.reader
+  const cut = tally.notes.find((note) => note.includes('inside its header'))
+  if (cut !== undefined)
+    throw new GatewayError('E_FORMAT', `${name}: ${cut}`, { remedy: 'copy the file again: it is cut off' })
+}
