@@ -48,15 +48,34 @@ function refuse(file: string, text: string, error: z.ZodError): never {
   })
 }
 
+/** What JSON.parse has against a text, or undefined where the text merely ends too early. */
+function jsonFault(text: string): string | undefined {
+  try {
+    JSON.parse(text)
+    return undefined
+  } catch (error) {
+    const message = messageOf(error)
+    const position = /position (\d+)/.exec(message)?.[1]
+    const endsEarly = /Unexpected end|Unterminated string/.test(message) || Number(position) >= text.length
+    return endsEarly ? undefined : message
+  }
+}
+
+/** 1-based line of the first fault of a JSON text: V8 names a position only sometimes, so lines are tried one by one. */
+function lineOfJsonFault(text: string): number {
+  const lines = text.split('\n')
+  const bad = lines.findIndex((_, index) => jsonFault(lines.slice(0, index + 1).join('\n')) !== undefined)
+  return bad === -1 ? lines.length : bad + 1
+}
+
 /** JSON if it begins like JSON, TOML otherwise. Throws E_CONFIG with line and column. */
 function parseDocument(file: string, text: string): unknown {
   if (/^\s*\{/.test(text)) {
     try {
       return JSON.parse(text)
     } catch (error) {
-      const position = /position (\d+)/.exec(messageOf(error))?.[1]
-      const line = position === undefined ? '' : `:${text.slice(0, Number(position)).split('\n').length}`
-      throw new GatewayError('E_CONFIG', `${file}${line}: no valid JSON: ${messageOf(error)}`, { cause: error })
+      const reason = messageOf(error).replace(/\s+/g, ' ')
+      throw new GatewayError('E_CONFIG', `${file}:${lineOfJsonFault(text)}: no valid JSON: ${reason}`, { cause: error })
     }
   }
   try {

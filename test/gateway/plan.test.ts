@@ -1,0 +1,87 @@
+import { describe, expect, it } from 'vitest'
+import type { DriverDescriptor } from '../../src/device/contract.js'
+import { chooseListenAddress } from '../../src/gateway/listen-address.js'
+import { isJavaForm, makePlan, parseRemoteListen, parseSshTarget } from '../../src/gateway/plan.js'
+
+const qix: DriverDescriptor = {
+  name: 'qix',
+  title: 'QIX',
+  yields: 'keys',
+  kind: 'qix',
+  bytesPerKey: 32,
+  exercisedOnHardware: false,
+  usb: [],
+}
+const base = { device: { path: '/dev/ttyUSB0', side: 'alice' as const }, server: { listen: '127.0.0.1:0' } }
+
+const network = (address: string): NonNullable<ReturnType<typeof import('node:os').networkInterfaces>[string]> => [
+  { address, netmask: '255.255.255.0', family: 'IPv4', mac: '', internal: false, cidr: null },
+]
+
+describe('the listen address', () => {
+  it('is the only private address of the machine', () => {
+    expect(chooseListenAddress({ eth0: network('192.168.2.1'), eth1: network('45.55.2.5') })).toMatchObject({
+      host: '192.168.2.1',
+      port: 9000,
+    })
+  })
+
+  it('with several private addresses is asked for, and they are listed', () => {
+    expect(() => chooseListenAddress({ eth0: network('192.168.2.1'), wlan0: network('10.1.1.1') })).toThrow(
+      /192\.168\.2\.1 \(eth0\), 10\.1\.1\.1 \(wlan0\)/,
+    )
+  })
+
+  it('without a private address is this machine alone, and says so', () => {
+    expect(chooseListenAddress({ eth0: network('45.55.2.5') })).toMatchObject({
+      host: '127.0.0.1',
+      reason: expect.stringContaining('no private address'),
+    })
+  })
+})
+
+describe('a plan', () => {
+  it("takes kind and key length from the driver and the id in CQPToolkit's own form", () => {
+    expect(makePlan(base, qix, {}).device).toMatchObject({ kind: 'qix', bytesPerKey: 32, id: 'qix__0_32_alice' })
+  })
+
+  it('asks for what it cannot guess: the device and the side', () => {
+    expect(() => makePlan({ device: { side: 'bob' } }, qix, {})).toThrow(/no device named/)
+    expect(() => makePlan({ device: { path: '/dev/x' } }, qix, {})).toThrow(/which end of the fibre/)
+  })
+
+  it('warns of an id that Java sites cannot use', () => {
+    const plan = makePlan({ ...base, site: { agent: '127.0.0.1:8000' } }, qix, {})
+    expect(plan.warnings.join('\n')).toContain('A_B_A')
+    expect(isJavaForm('A_B_A')).toBe(true)
+    expect(isJavaForm('A_B_C')).toBe(false)
+    expect(isJavaForm('A_B')).toBe(false)
+  })
+
+  it('keys that are not secret go to another machine only when that was asked for by name', () => {
+    const dummy = { ...qix, name: 'dummyqkd', notSecretBecause: 'simulated' }
+    const config = { ...base, site: { agent: '45.55.2.5:8000' } }
+    expect(() => makePlan(config, dummy, {})).toThrow(/not secret/)
+    expect(makePlan({ ...config, allowUnsafe: ['not-secret-keys' as const] }, dummy, {}).warnings.join()).toContain(
+      'NOT SECRET',
+    )
+    expect(makePlan({ ...base, site: { agent: '127.0.0.1:8000' } }, dummy, {}).warnings.join()).toContain('NOT SECRET')
+  })
+
+  it('says plainly what is missing where no tunnel or no SiteAgent is named', () => {
+    const text = makePlan(base, qix, {}).warnings.join('\n')
+    expect(text).toContain('--tunnel')
+    expect(text).toContain('--site-agent')
+  })
+
+  it('reads user@host and [host:]port as ssh does', () => {
+    expect(parseSshTarget('ubuntu@3.84.128.28', {})).toEqual({
+      user: 'ubuntu',
+      server: { host: '3.84.128.28', port: 22 },
+    })
+    expect(parseSshTarget('h:2222', { USER: 'me' })).toEqual({ user: 'me', server: { host: 'h', port: 2222 } })
+    expect(parseRemoteListen('9001')).toEqual({ host: '', port: 9001 })
+    expect(parseRemoteListen('*:9001')).toEqual({ host: '', port: 9001 })
+    expect(parseRemoteListen('127.0.0.2:9001')).toEqual({ host: '127.0.0.2', port: 9001 })
+  })
+})
