@@ -11,11 +11,11 @@ import { formatHostPort, type HostPort } from '../base/host-port.js'
 import type { Random } from '../base/random.js'
 import type { Logger } from '../observe/log.js'
 import { controlDetails } from '../rpc/details.js'
-import { IKey } from '../rpc/gen/cqp/remote/keys_pb.js'
 import { ISiteAgent, type Site as SiteDetails } from '../rpc/gen/cqp/remote/site_pb.js'
 import type { ControlDetails } from '../rpc/gen/cqp/remote/device_pb.js'
 import type { DeviceRegistration, RegistrationState, SiteDialect } from './contract.js'
 import { javaIdProblem } from './device-id.js'
+import { detectDialect } from './dialect.js'
 import { planRegistration, type RegisteredEntry, type RegistrationPlan } from './registration-plan.js'
 import { statusBehind, type SiteConnection } from './site-connection.js'
 
@@ -141,7 +141,9 @@ export class Registrar {
   async #makeTrue(address: HostPort, signal: AbortSignal): Promise<void> {
     const { registration, connection } = this.options
     let details = await this.#details(signal)
-    if (this.#dialect === 'unknown' || this.#failures > 0) this.#dialect = await this.#detect(signal)
+    if (this.#dialect === 'unknown' || this.#failures > 0) {
+      this.#dialect = await detectDialect(connection, this.options.callTimeoutMs, signal)
+    }
     const message = controlDetails({
       ...registration,
       controlAddress: formatHostPort(address),
@@ -226,17 +228,6 @@ export class Registrar {
         if (codeOf(error) === 'E_DEADLINE') connection.renew()
       }
       throw error
-    }
-  }
-
-  /** A C++ SiteAgent hands out keys itself and so serves IKey; the Java one serves ISiteAgent alone. */
-  async #detect(signal: AbortSignal): Promise<SiteDialect> {
-    const { connection, callTimeoutMs } = this.options
-    try {
-      await connection.call(IKey.method.getKeyStores, {}, callTimeoutMs, signal)
-      return 'cpp'
-    } catch (error) {
-      return statusBehind(error) === status.UNIMPLEMENTED ? 'java' : 'unknown'
     }
   }
 

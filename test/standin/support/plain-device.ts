@@ -1,6 +1,6 @@
 import { status, Server } from '@grpc/grpc-js'
 import { addServerStream, addUnary, rpcError } from '../../../src/rpc/bridge.js'
-import { IDevice } from '../../../src/rpc/gen/cqp/remote/device_pb.js'
+import { IDevice, LinkStatus_State } from '../../../src/rpc/gen/cqp/remote/device_pb.js'
 import { IReporting, type ReportingFilter } from '../../../src/rpc/gen/cqp/remote/reporting_pb.js'
 import { bind } from '../../../src/standin/wire.js'
 import { EventLog } from '../../../src/standin/event-log.js'
@@ -21,6 +21,8 @@ export interface PlainDevice {
   runStatus: status
   /** EndSession waits for this. */
   endSessionAfter: Promise<void>
+  /** True while somebody waits for its keys; what GetLinkStatus tells. */
+  readonly running: boolean
   /** Sends one RawKeys message on every open WaitForSession. */
   send(keys: readonly Uint8Array[]): Promise<void>
   /** Ends every open WaitForSession. */
@@ -43,13 +45,21 @@ export async function startPlainDevice(port = 0): Promise<PlainDevice> {
     const code = await new Promise<status>((resolve) => {
       const entry: Open = {
         write: (keyData) => stream.write({ keyData: [...keyData] }),
-        end: resolve,
+        end: (ended) => {
+          open.delete(entry)
+          resolve(ended)
+        },
       }
       open.add(entry)
-      stream.signal.addEventListener('abort', () => resolve(status.OK), { once: true })
-      void stream.signal
+      stream.signal.addEventListener(
+        'abort',
+        () => {
+          open.delete(entry)
+          resolve(status.OK)
+        },
+        { once: true },
+      )
     })
-    open.clear()
     calls.emit({ call: 'WaitForSession ended' })
     if (code !== status.OK) throw rpcError(code, 'ended by the test')
   })
@@ -63,6 +73,9 @@ export async function startPlainDevice(port = 0): Promise<PlainDevice> {
     if (device.runStatus !== status.OK) throw rpcError(device.runStatus, 'refused by the test')
     return {}
   })
+  addServerStream(server, IDevice.method.getLinkStatus, async (_request, stream) => {
+    await stream.write({ state: device.running ? LinkStatus_State.SessionStarted : LinkStatus_State.Inactive })
+  })
   addUnary(server, IDevice.method.endSession, async () => {
     calls.emit({ call: 'EndSession' })
     await device.endSessionAfter
@@ -74,6 +87,9 @@ export async function startPlainDevice(port = 0): Promise<PlainDevice> {
     calls,
     runStatus: status.OK,
     endSessionAfter: Promise.resolve(),
+    get running() {
+      return open.size > 0
+    },
     get openStreams() {
       return open.size
     },

@@ -1,0 +1,118 @@
+import { afterEach, describe, expect, test } from 'vitest'
+import { systemClock } from '../../src/base/clock.js'
+import { parseHostPort } from '../../src/base/host-port.js'
+import { systemRandom } from '../../src/base/random.js'
+import { silentLogger } from '../../src/observe/log.js'
+import { openChannel } from '../../src/rpc/channel.js'
+import { ISiteAgent } from '../../src/rpc/gen/cqp/remote/site_pb.js'
+import { LinkKeeper, type KeeperEvent, type LinkKeeperOptions } from '../../src/site/link-keeper.js'
+import { startCppSiteAgent, type StandinSiteAgent } from '../../src/standin/cpp-site-agent.js'
+import { callUnary, dial } from '../../src/standin/wire.js'
+import { startPlainDevice, testKeys, type PlainDevice } from '../standin/support/plain-device.js'
+import { EventLog } from '../../src/standin/event-log.js'
+
+const cleanups: (() => unknown)[] = []
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
+})
+const soon = (): AbortSignal => AbortSignal.timeout(15_000)
+
+async function registered(agent: StandinSiteAgent, id: string, device: PlainDevice): Promise<void> {
+  const client = dial(agent.address)
+  await callUnary(client, ISiteAgent.method.registerDevice, { config: { id }, bindAddress: device.address })
+  client.close()
+}
+
+async function link() {
+  const left = await startCppSiteAgent({ name: 'A', connectWaitMs: 500 })
+  const right = await startCppSiteAgent({ name: 'B', connectWaitMs: 500 })
+  const alice = await startPlainDevice()
+  const bob = await startPlainDevice()
+  cleanups.push(
+    () => left.close(),
+    () => right.close(),
+    () => alice.close(),
+    () => bob.close(),
+  )
+  await registered(left, 'a', alice)
+  await registered(right, 'b', bob)
+  return { left, right, alice, bob }
+}
+
+function keep(left: StandinSiteAgent, right: StandinSiteAgent, options: Partial<LinkKeeperOptions> = {}) {
+  const events = new EventLog<KeeperEvent>()
+  const end = (agent: StandinSiteAgent, deviceId: string) => ({
+    address: parseHostPort(agent.address, 'test'),
+    deviceId,
+    openChannel: () => openChannel({ address: agent.address, what: 'test' }),
+  })
+  const keeper = new LinkKeeper({
+    left: end(left, 'a'),
+    right: end(right, 'b'),
+    clock: systemClock,
+    random: systemRandom,
+    log: silentLogger,
+    onEvent: (event) => events.emit(event),
+    lookMs: 50,
+    graceMs: 200,
+    pauseFirstMs: 200,
+    pauseMaxMs: 400,
+    callTimeoutMs: 1_000,
+    ...options,
+  })
+  const controller = new AbortController()
+  const running = keeper.run(controller.signal)
+  cleanups.push(async () => {
+    controller.abort()
+    await running
+  })
+  return { keeper, events }
+}
+
+describe('at C++ sites', () => {
+  test('a link that does not run is started, and one that runs is left alone', async () => {
+    const { left, right, alice, bob } = await link()
+    const { events } = keep(left, right)
+    await events.until((e) => e.event === 'state' && e.message === 'the link runs', soon())
+    expect(alice.openStreams + bob.openStreams).toBe(2)
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    expect(events.history.filter((e) => e.event === 'starting')).toHaveLength(1)
+  })
+
+  test('after a cut of both streams, which a SiteAgent never mends, keys flow again', async () => {
+    const { left, right, alice, bob } = await link()
+    const { events } = keep(left, right)
+    await events.until((e) => e.event === 'state' && e.message === 'the link runs', soon())
+    left.killStreams()
+    right.killStreams()
+    const from = events.history.length
+    await events.until((e) => e.event === 'call' && e.call === 'StartNode' && e.answer === 'OK', soon(), from)
+    await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+    await alice.send(testKeys(2))
+    await left.events.until((e) => e.event === 'keys' && e.count === 2, soon())
+  })
+
+  test('after a restart of the left site alone, the session that still stands at the right is ended there', async () => {
+    const { left, right, alice, bob } = await link()
+    const { events } = keep(left, right)
+    await events.until((e) => e.event === 'state' && e.message === 'the link runs', soon())
+    await left.restart()
+    const from = events.history.length
+    await events.until((e) => e.event === 'state' && e.message.includes('not registered'), soon(), from)
+    await registered(left, 'a', alice)
+    await events.until((e) => e.event === 'call' && e.site === 'right', soon(), from)
+    await events.until((e) => e.event === 'call' && e.call === 'StartNode' && e.answer === 'OK', soon(), from)
+    await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+    expect(bob.calls.history.filter(({ call }) => call === 'RunSession')).toHaveLength(2)
+  })
+
+  test('nothing is touched while a batch is unsettled', async () => {
+    const { left, right, alice } = await link()
+    let settled = false
+    const { events } = keep(left, right, { maySettle: () => settled })
+    await events.until((e) => e.event === 'state' && e.message.includes('a batch is being settled'), soon())
+    expect(alice.calls.history).toEqual([])
+    settled = true
+    await alice.calls.until(({ call }) => call === 'WaitForSession', soon())
+  })
+})
