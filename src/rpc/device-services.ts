@@ -4,14 +4,15 @@ import type { Logger } from '../observe/log.js'
 import type { Statistics } from '../observe/statistics.js'
 import type { DeviceDetails } from './details.js'
 import type { DevicePort } from './device-port.js'
-import { file_cqp_remote_device, IDevice } from './gen/cqp/remote/device_pb.js'
-import { file_cqp_remote_reporting, IReporting } from './gen/cqp/remote/reporting_pb.js'
-import { file_cqp_remote_session, ISession } from './gen/cqp/remote/session_pb.js'
-import { file_qkdgw_probe_v1_probe, Probe as ProbeService } from './gen/qkdgw/probe/v1/probe_pb.js'
+import { IDevice } from './gen/cqp/remote/device_pb.js'
+import { IReporting } from './gen/cqp/remote/reporting_pb.js'
+import { ISession } from './gen/cqp/remote/session_pb.js'
+import { Probe as ProbeService } from './gen/qkdgw/probe/v1/probe_pb.js'
 import type { Probe } from './probe.js'
 import type { DeviceServer } from './server.js'
 import { addDeviceService } from './services/device.js'
 import { addHealthService, type Health } from './services/health.js'
+import { addPairServices, PAIR_SERVICES, type PairPortSource } from './services/pair.js'
 import { addReflectionService } from './services/reflection.js'
 import { addReportingService } from './services/reporting.js'
 
@@ -21,6 +22,8 @@ export interface DeviceServicesOptions {
   readonly details: () => DeviceDetails
   readonly statistics: Statistics
   readonly probe: Probe
+  /** What a device of a pair answers to the other one; undefined while no session runs. Absent: it is no such device. */
+  readonly pair?: PairPortSource
   readonly clock: Clock
   readonly log: Logger
   /** Services that other parts add, for health and reflection: full names, and the files that describe them. */
@@ -29,24 +32,17 @@ export interface DeviceServicesOptions {
 
 /** Registers what every device serves: IDevice, ISession, IReporting, probe, health and reflection. */
 export function addDeviceServices(server: DeviceServer, options: DeviceServicesOptions): Health {
-  const { port, details, statistics, probe, clock, log, others = { names: [], files: [] } } = options
-  const names = [IDevice, ISession, IReporting, ProbeService].map(({ typeName }) => typeName).concat(others.names)
+  const { port, details, statistics, probe, pair, clock, log, others = { names: [], files: [] } } = options
+  const pairServices = pair === undefined ? [] : [...PAIR_SERVICES]
+  const services = [IDevice, ISession, IReporting, ProbeService, ...pairServices]
+  const names = services.map(({ typeName }) => typeName).concat(others.names)
   let health: Health | undefined
   server.addServices((grpc, handling) => {
     addDeviceService(grpc, { port, details, log }, handling)
     addReportingService(grpc, statistics, clock, handling)
     probe.addTo(grpc, handling)
-    addReflectionService(
-      grpc,
-      [
-        file_cqp_remote_device,
-        file_cqp_remote_session,
-        file_cqp_remote_reporting,
-        file_qkdgw_probe_v1_probe,
-        ...others.files,
-      ],
-      names,
-    )
+    addPairServices(grpc, pair ?? (() => ({})), handling)
+    addReflectionService(grpc, [...services.map(({ file }) => file), ...others.files], names)
     health = addHealthService(grpc, names)
   })
   if (health === undefined) throw new Error('the server did not register its services')

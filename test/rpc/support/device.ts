@@ -12,6 +12,7 @@ import { openChannel, type Channel, type ChannelTarget } from '../../../src/rpc/
 import type { DeviceDetails } from '../../../src/rpc/details.js'
 import type { CallContext, DevicePort, KeyStream, LinkStatusValue } from '../../../src/rpc/device-port.js'
 import { addDeviceServices } from '../../../src/rpc/device-services.js'
+import type { PairPort } from '../../../src/rpc/pair-port.js'
 import { createProbe, type Probe } from '../../../src/rpc/probe.js'
 import { createDeviceServer, type DeviceServer, type DeviceServerOptions } from '../../../src/rpc/server.js'
 import type { Health } from '../../../src/rpc/services/health.js'
@@ -73,7 +74,7 @@ export interface DeviceUnderTest {
 
 export async function startDevice(
   access: Partial<AccessOptions> = {},
-  options: Partial<DeviceServerOptions> = {},
+  options: Partial<DeviceServerOptions> & { pair?: () => PairPort | undefined } = {},
 ): Promise<DeviceUnderTest> {
   const server = createDeviceServer({
     policy: createAccessPolicy({ siteHostAddresses: () => ['45.55.2.5'], ...access }),
@@ -89,6 +90,7 @@ export async function startDevice(
     details: () => details,
     statistics,
     probe,
+    ...(options.pair === undefined ? {} : { pair: options.pair }),
     clock: systemClock,
     log: silentLogger,
   })
