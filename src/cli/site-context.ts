@@ -7,7 +7,7 @@ import { openChannel } from '../rpc/channel.js'
 import { ISiteAgent, type Site } from '../rpc/gen/cqp/remote/site_pb.js'
 import { openSiteConnection, type OpenSiteChannel, type SiteConnection } from '../site/site-connection.js'
 import type { CliEnvironment } from './environment.js'
-import type { SiteAction, SiteFlags } from './site.js'
+import type { SiteAction, SiteFlags } from './site-flags.js'
 
 export interface SiteRequest {
   readonly address: string

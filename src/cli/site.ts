@@ -1,28 +1,7 @@
 import { Argument, type Command } from 'commander'
 import { GatewayError } from '../base/errors.js'
 import type { CliEnvironment } from './environment.js'
-
-/** What `qkd-gw site` was asked for, checked where the action needs it. */
-export interface SiteFlags {
-  json?: true
-  csv?: true
-  id?: string
-  otherId?: string
-  keyId?: bigint
-  filter: readonly string[]
-  exclude?: true
-  rate: number
-  seconds?: number
-  timeout: number
-  stalledAfter: number
-  tls?: true
-  rootca?: string
-  cert?: string
-  key?: string
-}
-
-const actions = ['details', 'devices', 'join', 'unjoin', 'keep-up', 'key', 'stats', 'unregister'] as const
-export type SiteAction = (typeof actions)[number]
+import { siteActions, type SiteAction, type SiteFlags } from './site-flags.js'
 
 function number(option: string, least: number): (text: string) => number {
   return (text) => {
@@ -47,7 +26,7 @@ export function addSiteCommand(program: Command, env: CliEnvironment): void {
     .command('site')
     .description('ask and steer a SiteAgent: what it knows, start and stop links, keys, statistics')
     .argument('<address>', 'the SiteAgent, host:port')
-    .addArgument(new Argument('<action>', 'what to do').choices(actions))
+    .addArgument(new Argument('<action>', 'what to do').choices(siteActions))
     .argument('[what]', 'the other SiteAgent (join, unjoin, keep-up, key), or a device id (unregister)')
     .option('--json', 'print JSON: one document, or one line each for keep-up and stats')
     .option('--csv', 'stats: comma-separated values')
