@@ -1,30 +1,12 @@
-import { z } from 'zod'
 import type { Device, Driver, DriverContext } from '../../src/device/contract.js'
 import { createEmulatedDevice, emulatorOptions } from '../../src/device/emulated-device.js'
-import { onOff, parseOptions, wholeNumber } from '../../src/device/driver-options.js'
 import { createEventHub, type EventHub } from '../../src/device/event-hub.js'
 import { type Conversation, SerialSession, type SessionHandle } from '../../src/device/serial-session.js'
 import { wipe } from '../../src/base/wipe.js'
 import { descriptor } from './descriptor.js'
 import { IdWatch } from './numbering.js'
-import { DEFAULT_BAUD, FRAME_BYTES, QixDecoder, type QixFrame, STATUS_OK } from './protocol.js'
-
-/** A unit that makes one key a second must not count as silent. */
-const DEFAULT_SILENT_AFTER_MS = 5_000
-
-/**
- * `baud`, `stop-bits` and `flow-control` are the line's settings. `silent-after-ms`: how long a unit may say nothing
- * before it counts as silent. `remedies`: whether the port is opened anew after long silence. `stable-folder`: where
- * stable device names live.
- */
-export const optionsSchema = z.strictObject({
-  baud: wholeNumber(50, 4_000_000).prefault(String(DEFAULT_BAUD)),
-  'stop-bits': wholeNumber(1, 2).prefault('1'),
-  'flow-control': z.enum(['none', 'rtscts', 'xonxoff']).prefault('none'),
-  'silent-after-ms': wholeNumber(100, 86_400_000).prefault(String(DEFAULT_SILENT_AFTER_MS)),
-  remedies: onOff.prefault('on'),
-  'stable-folder': z.string().min(1).optional(),
-})
+import { parseQixOptions, serialSettings } from './options.js'
+import { FRAME_BYTES, QixDecoder, type QixFrame, STATUS_OK } from './protocol.js'
 
 /** Nonsense for so many bytes is no accident of beginning in mid-frame. */
 const NONSENSE_BYTES = 4 * FRAME_BYTES
@@ -137,7 +119,7 @@ class QixConversation implements Conversation {
 
 function createQixDevice(context: DriverContext): Device {
   const { device, io, clock, random, log } = context
-  const options = parseOptions('driver qix', optionsSchema, context.options)
+  const options = parseQixOptions(context.options)
   const { baud } = options
   const hub = createEventHub(log)
   const counters: Counters = {
@@ -153,12 +135,7 @@ function createQixDevice(context: DriverContext): Device {
   const ids = new IdWatch()
   const session = new SerialSession({
     path: device,
-    settings: {
-      baudRate: baud,
-      stopBits: options['stop-bits'] === 2 ? 2 : 1,
-      hardwareFlowControl: options['flow-control'] === 'rtscts',
-      softwareFlowControl: options['flow-control'] === 'xonxoff',
-    },
+    settings: serialSettings(context.options),
     io,
     clock,
     random,

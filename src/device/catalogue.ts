@@ -2,6 +2,7 @@
 import { GatewayError } from '../base/errors.js'
 import type { Driver, DriverDescriptor } from './contract.js'
 import type { EmulatorFactory } from './emulator-contract.js'
+import type { TraceFactory } from './trace-contract.js'
 import { descriptor as qix } from '../../drivers/qix/descriptor.js'
 
 /** One line of the catalogue. */
@@ -9,11 +10,29 @@ export interface CatalogueEntry {
   readonly descriptor: DriverDescriptor
   loadDriver(): Promise<Driver>
   loadEmulator?(): Promise<EmulatorFactory>
+  /** Decoded frames in `qkd-gw trace`. */
+  loadTrace?(): Promise<TraceFactory>
 }
 
+/** Makes an entry of modules that export `driver`, `emulator` and `trace`. */
+function entry(
+  descriptor: DriverDescriptor,
+  driver: () => Promise<{ driver: Driver }>,
+  emulator?: () => Promise<{ emulator: EmulatorFactory }>,
+  trace?: () => Promise<{ trace: TraceFactory }>,
+): CatalogueEntry {
+  return {
+    descriptor,
+    loadDriver: async () => (await driver()).driver,
+    ...(emulator === undefined ? {} : { loadEmulator: async () => (await emulator()).emulator }),
+    ...(trace === undefined ? {} : { loadTrace: async () => (await trace()).trace }),
+  }
+}
+
+// One line a driver.
 // prettier-ignore
 export const CATALOGUE: readonly CatalogueEntry[] = [
-  { descriptor: qix, loadDriver: async () => (await import('../../drivers/qix/driver.js')).driver, loadEmulator: async () => (await import('../../drivers/qix/emulator.js')).emulator },
+  entry(qix, () => import('../../drivers/qix/driver.js'), () => import('../../drivers/qix/emulator.js'), () => import('../../drivers/qix/trace.js')),
 ]
 
 function names(entries: readonly CatalogueEntry[]): string {
