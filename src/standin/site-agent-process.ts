@@ -15,6 +15,7 @@
 import { GatewayError, messageOf } from '../base/errors.js'
 import type { CppSiteAgentOptions } from './cpp-options.js'
 import { startCppSiteAgent, type StandinSiteAgent } from './cpp-site-agent.js'
+import { startJavaSiteAgent, type JavaSiteAgentOptions } from './java-site-agent.js'
 import { say, serveCommands, type StandinProcessIo } from './json-lines.js'
 
 /** Runs one C++ SiteAgent until the signal aborts, stdin ends or `quit`. */
@@ -24,6 +25,18 @@ export async function runSiteAgentProcess(options: CppSiteAgentOptions, io: Stan
     for (const event of agent.events.history) say(io, event)
     agent.on((event) => say(io, event))
     await serveCommands(io, commandsOf(agent, agent.faults, io))
+  } finally {
+    await agent.close()
+  }
+}
+
+/** The same for a Java SiteAgent; it has no switches. */
+export async function runJavaSiteAgentProcess(options: JavaSiteAgentOptions, io: StandinProcessIo): Promise<void> {
+  const agent = await startJavaSiteAgent(options)
+  try {
+    for (const event of agent.events.history) say(io, event)
+    agent.on((event) => say(io, event))
+    await serveCommands(io, commandsOf(agent, {}, io))
   } finally {
     await agent.close()
   }

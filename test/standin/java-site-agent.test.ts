@@ -1,0 +1,235 @@
+import { status } from '@grpc/grpc-js'
+import { afterEach, describe, expect, test } from 'vitest'
+import { IKey } from '../../src/rpc/gen/cqp/remote/keys_pb.js'
+import { ISiteAgent } from '../../src/rpc/gen/cqp/remote/site_pb.js'
+import { RpcError } from '../../src/rpc/rpc-error.js'
+import { pathOf } from '../../src/site/link-path.js'
+import { JAVA_INITIAL_KEY } from '../../src/standin/java-reader.js'
+import {
+  startJavaSiteAgent,
+  type JavaSiteAgentOptions,
+  type StandinJavaSiteAgent,
+} from '../../src/standin/java-site-agent.js'
+import { callUnary, dial } from '../../src/standin/wire.js'
+import { startPlainDevice, testKeys, type PlainDevice } from './support/plain-device.js'
+
+const cleanups: (() => unknown)[] = []
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
+})
+const soon = (): AbortSignal => AbortSignal.timeout(10_000)
+
+async function site(options: JavaSiteAgentOptions): Promise<StandinJavaSiteAgent> {
+  const agent = await startJavaSiteAgent(options)
+  cleanups.push(() => agent.close())
+  return agent
+}
+
+async function device(): Promise<PlainDevice> {
+  const made = await startPlainDevice()
+  cleanups.push(() => made.close())
+  return made
+}
+
+function clientOf(agent: StandinJavaSiteAgent): ReturnType<typeof dial> {
+  const client = dial(agent.address)
+  cleanups.push(() => client.close())
+  return client
+}
+
+/** Code of a call that is given 150 ms. */
+async function codeOf(call: Promise<unknown>): Promise<number> {
+  return call.then(
+    () => 0,
+    (error: unknown) => (error instanceof RpcError ? error.code : -1),
+  )
+}
+
+const register = (agent: StandinJavaSiteAgent, id: string, address: string): Promise<number> =>
+  codeOf(
+    callUnary(
+      clientOf(agent),
+      ISiteAgent.method.registerDevice,
+      { config: { id }, bindAddress: address, controlAddress: address },
+      150,
+    ),
+  )
+
+async function pair(optionsA: Partial<JavaSiteAgentOptions> = {}) {
+  const b = await site({ name: 'B', seat: 'right' })
+  const a = await site({ name: 'A', ...optionsA })
+  const alice = await device()
+  const bob = await device()
+  await register(a, 'A_B_A', alice.address)
+  await register(b, 'A_B_B', bob.address)
+  const path = pathOf({ site: a.url, deviceId: 'A_B_A' }, { site: b.url, deviceId: 'A_B_B' })
+  const start = (): Promise<number> => codeOf(callUnary(clientOf(a), ISiteAgent.method.startNode, path, 500))
+  return { a, b, alice, bob, path, start }
+}
+
+test('RegisterDevice, UnregisterDevice, EndKeyExchange and a successful StartNode never answer', async () => {
+  const { a, bob, path, start } = await pair()
+  expect(await register(a, 'x', '127.0.0.1:1')).toBe(status.DEADLINE_EXCEEDED)
+  expect(await codeOf(callUnary(clientOf(a), ISiteAgent.method.unregisterDevice, { id: 'x' }, 150))).toBe(
+    status.DEADLINE_EXCEEDED,
+  )
+  expect(await codeOf(callUnary(clientOf(a), ISiteAgent.method.endKeyExchange, path, 150))).toBe(
+    status.DEADLINE_EXCEEDED,
+  )
+  expect(await start()).toBe(status.DEADLINE_EXCEEDED)
+  await bob.calls.until(({ call }) => call === 'RunSession', soon())
+  expect(a.devices().map(({ id }) => id)).toEqual(['A_B_A', 'x'])
+})
+
+test('an identical registration changes nothing, a changed one stands beside the old one, either may be used', async () => {
+  const { a, alice } = await pair()
+  await register(a, 'A_B_A', alice.address)
+  expect(a.devices()).toHaveLength(1)
+  await register(a, 'A_B_A', '127.0.0.1:1')
+  expect(a.devices()).toHaveLength(2)
+})
+
+test('the device that is asked may be the newest of several registrations of one id', async () => {
+  const { a, start } = await pair({ picks: 'last' })
+  const moved = await device()
+  await register(a, 'A_B_A', moved.address)
+  await start()
+  await moved.calls.until(({ call }) => call === 'WaitForSession', soon())
+})
+
+test('it serves ISiteAgent alone', async () => {
+  const { a } = await pair()
+  expect(await codeOf(callUnary(clientOf(a), IKey.method.getKeyStores, {}))).toBe(status.UNIMPLEMENTED)
+})
+
+test('the same calls as from a C++ site, without statistics, with 25 bytes of constant text as initial key', async () => {
+  const { alice, bob, start } = await pair()
+  await start()
+  const run = await bob.calls.until(({ call }) => call === 'RunSession', soon())
+  expect(run).toMatchObject({ peerAddress: alice.address })
+  const waits = await Promise.all(
+    [alice, bob].map((made) => made.calls.until(({ call }) => call === 'WaitForSession', soon())),
+  )
+  expect(JAVA_INITIAL_KEY).toHaveLength(25)
+  for (const wait of waits) expect(wait).toMatchObject({ initialKey: JAVA_INITIAL_KEY })
+  expect([...alice.calls.history, ...bob.calls.history].map(({ call }) => call)).not.toContain('GetStatistics')
+})
+
+test('a site spelt otherwise than it spells itself makes it do nothing', async () => {
+  const { a, b, alice } = await pair()
+  const path = pathOf(
+    { site: a.url.replace('127.0.0.1', 'localhost'), deviceId: 'A_B_A' },
+    { site: b.url.replace('127.0.0.1', 'localhost'), deviceId: 'A_B_B' },
+  )
+  expect(await codeOf(callUnary(clientOf(a), ISiteAgent.method.startNode, path, 200))).toBe(status.DEADLINE_EXCEEDED)
+  expect(alice.calls.history).toEqual([])
+})
+
+test('a RunSession that fails makes StartNode fail at both sites, with UNKNOWN and no text', async () => {
+  const { bob, start } = await pair()
+  bob.runStatus = status.FAILED_PRECONDITION
+  expect(await start()).toBe(status.UNKNOWN)
+})
+
+test('each StartNode opens one more WaitForSession and the old reader stays; both number from 1 and overwrite', async () => {
+  const { a, alice, start } = await pair()
+  await start()
+  await start()
+  await expect.poll(() => alice.openStreams).toBe(2)
+  expect(a.openReaders()).toBe(2)
+  await alice.send(testKeys(3))
+  await expect.poll(() => a.events.history.filter(({ event }) => event === 'keys')).toHaveLength(2)
+  expect(a.receivedKeys()).toEqual(testKeys(3))
+})
+
+test('a stream that is cut is not opened again, and EndSession is never called', async () => {
+  const { a, alice, start } = await pair()
+  await start()
+  await expect.poll(() => alice.openStreams).toBe(1)
+  a.killStreams()
+  await alice.calls.until(({ call }) => call === 'WaitForSession ended', soon())
+  expect(alice.calls.history.map(({ call }) => call)).toEqual(['WaitForSession', 'WaitForSession ended'])
+})
+
+test('control addresses are split at the first colon, so that only host:port works', async () => {
+  const { a, alice, start } = await pair()
+  expect(a.devices()[0]?.controlAddress).toBe(alice.address)
+  const b = await site({ name: 'B6' })
+  await register(b, 'A_B_B', '[::1]:9000')
+  const path = pathOf({ site: 'elsewhere:1', deviceId: 'A_B_A' }, { site: b.url, deviceId: 'A_B_B' })
+  expect(await codeOf(callUnary(clientOf(b), ISiteAgent.method.startNode, path, 500))).toBe(status.UNKNOWN)
+  await start()
+})
+
+test('keys of another length than 32 bytes are taken and spoil the file', async () => {
+  const { a, alice, start } = await pair()
+  await start()
+  await expect.poll(() => alice.openStreams).toBe(1)
+  await alice.send(testKeys(2, 16))
+  await expect.poll(() => a.malformedKeys()).toBe(2)
+})
+
+test('a device id of another form is never acknowledged: its reader hangs after the first message', async () => {
+  const b = await site({ name: 'B' })
+  const bob = await device()
+  await register(b, 'bob', bob.address)
+  const path = pathOf({ site: 'elsewhere:1', deviceId: 'alice' }, { site: b.url, deviceId: 'bob' })
+  void codeOf(callUnary(clientOf(b), ISiteAgent.method.startNode, path, 500))
+  await expect.poll(() => bob.openStreams).toBe(1)
+  await bob.send(testKeys(1))
+  await b.events.until((e) => e.event === 'note' && e.text.includes('the reader hangs'), soon())
+  expect(b.receivedKeys()).toEqual([])
+  expect(bob.openStreams).toBe(1)
+})
+
+describe('link checkers', () => {
+  test('the one of issue-34 starts the link once both devices are registered, and again only if that failed', async () => {
+    const b = await site({ name: 'B', seat: 'right' })
+    const a = await site({
+      name: 'A',
+      linkCheck: {
+        kind: 'once',
+        intervalMs: 50,
+        otherSite: b.url,
+        localDeviceId: 'A_B_A',
+        remoteDeviceId: 'A_B_B',
+      },
+    })
+    const alice = await device()
+    const bob = await device()
+    bob.runStatus = status.UNAVAILABLE
+    await register(a, 'A_B_A', alice.address)
+    expect(alice.calls.history).toEqual([])
+    await register(b, 'A_B_B', bob.address)
+    const runs = (): number => bob.calls.history.filter(({ call }) => call === 'RunSession').length
+    await expect.poll(runs, { timeout: 5_000 }).toBeGreaterThan(1)
+    bob.runStatus = status.OK
+    const before = runs()
+    await expect.poll(runs, { timeout: 5_000 }).toBe(before + 1)
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    expect(runs()).toBe(before + 1)
+  })
+
+  test('the one of issue-33 starts the link whenever a device is Inactive, and forgets one that does not answer', async () => {
+    const b = await site({ name: 'B', seat: 'right' })
+    const a = await site({
+      name: 'A',
+      linkCheck: {
+        kind: 'status',
+        intervalMs: 50,
+        otherSite: b.url,
+        localDeviceId: 'A_B_A',
+        remoteDeviceId: 'A_B_B',
+      },
+    })
+    const alice = await device()
+    const bob = await device()
+    await register(a, 'A_B_A', alice.address)
+    await register(b, 'A_B_B', bob.address)
+    await expect.poll(() => alice.openStreams, { timeout: 5_000 }).toBeGreaterThan(0)
+    alice.endStreams(status.OK)
+    await expect.poll(() => alice.openStreams, { timeout: 5_000 }).toBeGreaterThan(0)
+    alice.close()
+    await expect.poll(() => a.devices(), { timeout: 5_000 }).toEqual([])
+  })
+})
