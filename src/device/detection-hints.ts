@@ -10,7 +10,7 @@ export interface Hint {
   remedy: string
 }
 
-export const RULES_FILE = '70-qkd-gw.rules'
+export const RULES_FILE = '92-qkd-gw.rules'
 
 const INSTALL_RULES =
   `sudo cp "$(npm root -g)/qkd-gw/udev/${RULES_FILE}" /etc/udev/rules.d/ && sudo udevadm control --reload && ` +
