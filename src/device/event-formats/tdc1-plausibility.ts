@@ -11,8 +11,8 @@ const WRAP_MASK = TDC1_WRAP_TICKS - 1
 const DUMMY_JITTER_TICKS = 64
 /** A step that misses a whole wrap by less than 1 µs is two neighbours swapped, not a wait of 268 ms. */
 const SWAP_TICKS = 512
-/** No step is called too long for a stream's rate below this: 131 µs. */
-const SHORTEST_LIMIT_TICKS = 2 ** 16
+/** No step is called too long for a stream's rate below this: 2 µs. */
+const SHORTEST_LIMIT_TICKS = 2 ** 10
 /** A step this many mean gaps long happens once in e^64 with random clicks. */
 const GAPS_IN_LIMIT = 64
 

@@ -18,7 +18,7 @@ import {
   plausiblePairs,
   WIDEST_LIMIT_TICKS,
 } from './tdc1-plausibility.js'
-import { TDC1_WRAP_TICKS } from './tdc1-words.js'
+import { TDC1_HALF_TICKS, TDC1_WRAP_TICKS } from './tdc1-words.js'
 import { UNIT_2_NS } from './units.js'
 
 const BATCH_EVENTS = 16_384
@@ -27,6 +27,8 @@ const STAGED_BYTES = 65_536
 const WINDOW = 12
 /** Shifts tried when a window makes no sense: the unit loses 16-bit words, a line loses bytes. */
 const SHIFTS = [2, 1, 3]
+/** Behind a gap, a time lower by less than this (2 ms) is no wrap: what stood before the gap was wrong. */
+const SAME_WRAP_TICKS = 2 ** 20
 
 /**
  * Streaming reader of raw TDC1 records (also known as `-a4` files). Wraps are counted by "lower than the record before",
@@ -172,13 +174,14 @@ export class Tdc1Reader implements TagReader {
       if (word === this.#word) {
         this.tally.repeated += 1
         this.#leaveOut(word, 'outOfOrder')
+        if (isDummyInPlace(word)) this.#doubt(sink, 'a dummy comes twice: it was repeated, or a whole wrap is missing')
         i += 1
         continue
       }
       const window = Math.min(WINDOW, count - i)
       if (window < WINDOW && !final) return i
+      if (this.#bestShift(i, window) !== 0) return i
       if (window >= 4 && plausiblePairs(words, i, window, this.#limit) * 2 < window - 1) {
-        if (this.#bestShift(i, window) !== 0) return i
         // No reading of the next records fits the rate: the rate must have changed.
         this.#limit = WIDEST_LIMIT_TICKS
         this.#limitKnown = false
@@ -210,18 +213,25 @@ export class Tdc1Reader implements TagReader {
     if (toThis === 0) {
       // The same tick with other inputs: the unit would have made one record of it.
       this.#leaveOut(word, 'outOfOrder')
-    } else if (toThis <= toNext) {
-      // On the way to the next one: only the step was long.
+    } else if (isDummyInPlace(next) && mayFollow(this.#tick, word, WIDEST_LIMIT_TICKS)) {
+      // A dummy says that the source has become slow.
       this.#accept(word)
-    } else if (isDummyInPlace(next) && toThis - toNext < this.#limit && ((tick ^ (next >>> 5)) & 0x400_0000) === 0) {
+    } else if (
+      isDummyInPlace(next) &&
+      toThis - toNext < this.#limit &&
+      ((tick ^ (next >>> 5)) & TDC1_HALF_TICKS) === 0
+    ) {
       // A dummy that was due before this event stands behind it.
       this.#accept(word)
       this.#leaveOut(next, 'outOfOrder')
       return 2
-    } else if (mayFollow(this.#tick, next, this.#limit)) {
+    } else if (toThis > toNext && mayFollow(this.#tick, next, this.#limit)) {
       this.#leaveOut(word, behind <= this.#limit ? 'outOfOrder' : 'invalid')
-    } else if (this.#tickBefore >= 0 && isEvent(this.#word) && mayFollow(this.#tickBefore, word, this.#limit)) {
+    } else if (this.#lastWasWrong(word)) {
       this.#retract(sink)
+      this.#accept(word)
+    } else if (toThis <= toNext) {
+      // On the way to the next one: only the step was long.
       this.#accept(word)
     } else {
       this.#acceptDoubtful(word, sink)
@@ -234,7 +244,7 @@ export class Tdc1Reader implements TagReader {
     const tick = word >>> 5
     this.#tickBefore = this.#tick
     this.#wrapsBefore = this.#wraps
-    if (tick < this.#tick) {
+    if (tick < this.#tick && !(this.#acceptNext && this.#tick - tick < Math.min(this.#limit, SAME_WRAP_TICKS))) {
       this.#wraps += 1
       this.tally.wraps += 1
     }
@@ -252,16 +262,31 @@ export class Tdc1Reader implements TagReader {
   }
 
   #acceptDoubtful(word: number, sink: TagSink): void {
+    this.#doubt(sink, 'a step in time that the records around it do not explain')
+    this.#accept(word)
+  }
+
+  #doubt(sink: TagSink, reason: string): void {
     this.tally.doubtful += 1
     this.#deliver(sink)
-    sink.gap?.('a step in time that the records around it do not explain')
-    this.#accept(word)
+    sink.gap?.(reason)
   }
 
   #leaveOut(word: number, why: 'outOfOrder' | 'invalid'): void {
     const low = word & 31
     this.#seen[low] = (this.#seen[low] ?? 0) + 1
     this.tally[why] += 1
+  }
+
+  /** True where `word` fits the record before the last one, but not the last one: that one was out of place then. */
+  #lastWasWrong(word: number): boolean {
+    return (
+      this.#limit < WIDEST_LIMIT_TICKS &&
+      this.#tickBefore >= 0 &&
+      isEvent(this.#word) &&
+      !mayFollow(this.#tick, word, this.#limit) &&
+      mayFollow(this.#tickBefore, word, this.#limit)
+    )
   }
 
   /** The record taken last was the one out of place. It cannot be called back once it was delivered. */
@@ -278,15 +303,18 @@ export class Tdc1Reader implements TagReader {
     if (this.#batch.count === 0 && tally.last === undefined) tally.first = undefined
   }
 
+  /** The shift by which the records of the window make clearly more sense than as they stand, or 0. */
   #bestShift(at: number, window: number): number {
+    if (window < 6) return 0
     const bytes = this.#staged.subarray(4 * at, 4 * (at + window))
     const shifted = new Uint8Array(this.#shifted.buffer)
+    const unshifted = plausiblePairs(this.#words, at, window, this.#limit)
     let best = 0
-    let most = Math.ceil((window - 2) * 0.75)
+    let most = Math.max(Math.ceil((window - 2) * 0.75), unshifted + 3) - 1
     for (const shift of SHIFTS) {
       shifted.set(bytes.subarray(shift))
       const good = plausiblePairs(this.#shifted, 0, window - 1, this.#limit)
-      if (good < most || (good === most && best !== 0)) continue
+      if (good <= most) continue
       best = shift
       most = good
     }
@@ -299,10 +327,17 @@ export class Tdc1Reader implements TagReader {
     if (shift === 0) return 0
     this.tally.slips += 1
     this.tally.strayBytes += shift
+    const next = this.#shiftedWord(at, shift)
+    if (this.#lastWasWrong(next)) this.#retract(sink)
     this.#deliver(sink)
     this.#acceptNext = true
     sink.gap?.(`the stream slipped: ${4 - shift} bytes were lost`)
     return shift
+  }
+
+  #shiftedWord(at: number, shift: number): number {
+    const byte = (i: number): number => this.#staged[4 * at + shift + i] ?? 0
+    return (byte(0) | (byte(1) << 8) | (byte(2) << 16) | (byte(3) << 24)) >>> 0
   }
 
   #markFirst(word: number): void {

@@ -31,19 +31,22 @@ export interface Tdc1Click {
 }
 
 /**
- * Makes the unit's record stream out of ascending clicks: clicks of one tick merge, and each half-wrap that held no event
- * is followed by a dummy. Feed it one click at a time.
+ * Makes the unit's record stream out of ascending clicks: clicks of one tick merge, and where none came from one dummy
+ * place to the next, a dummy stands there. (Whether the unit counts from place to place or from half to half is not
+ * known; only so are two records never a whole wrap apart.) Feed it one click at a time.
  */
 export class Tdc1Encoder {
-  #half: number
-  #eventInHalf = false
-  /** Tick of a dummy that is due in the present half, or -1. */
-  #dueTick = -1
+  /** The next dummy place. */
+  #placeTick: number
+  #clicked = false
   #pending: Tdc1Click | undefined
 
   /** Counting begins at `firstTick`; nothing clicked before it. */
   constructor(firstTick = 0) {
-    this.#half = Math.floor(firstTick / TDC1_HALF_TICKS)
+    const half = Math.floor((firstTick - TDC1_DUMMY_TICK) / TDC1_HALF_TICKS) + 1
+    this.#placeTick = half * TDC1_HALF_TICKS + TDC1_DUMMY_TICK
+    // The first place is passed in silence: nothing is known of the time before.
+    this.#clicked = true
   }
 
   /** Appends to `out` the words that are certain once this click is known. Throws RangeError where time goes back. */
@@ -64,9 +67,8 @@ export class Tdc1Encoder {
     if (pending !== undefined && pending.tick <= tick) {
       this.#pending = undefined
       this.#passTo(pending.tick, out)
-      this.#eventInHalf = true
-      // A click in the very tick of a due dummy takes its place in the order after it.
       out.push(tdc1Word(pending.tick, pending.pattern))
+      this.#clicked = true
     }
     this.#passTo(tick, out)
   }
@@ -77,16 +79,10 @@ export class Tdc1Encoder {
   }
 
   #passTo(tick: number, out: number[]): void {
-    for (;;) {
-      if (this.#dueTick >= 0) {
-        if (this.#dueTick > tick) return
-        out.push(tdc1Word(this.#dueTick, TDC1_DUMMY_PATTERN, true))
-        this.#dueTick = -1
-      }
-      if ((this.#half + 1) * TDC1_HALF_TICKS > tick) return
-      this.#half += 1
-      if (!this.#eventInHalf) this.#dueTick = this.#half * TDC1_HALF_TICKS + TDC1_DUMMY_TICK
-      this.#eventInHalf = false
+    while (this.#placeTick <= tick) {
+      if (!this.#clicked) out.push(tdc1Word(this.#placeTick, TDC1_DUMMY_PATTERN, true))
+      this.#clicked = false
+      this.#placeTick += TDC1_HALF_TICKS
     }
   }
 }
