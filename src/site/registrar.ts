@@ -262,7 +262,7 @@ export class Registrar {
           await sleep(clock, lookWhileRegisteringMs, signal)
           const details = await connection.call(ISiteAgent.method.getSiteDetails, {}, callTimeoutMs, signal)
           const entries = details.devices.map(entryOf)
-          if (planRegistration(entries, wanted, this.#dialect).plan === 'leave') return resolve()
+          if (shows(planRegistration(entries, wanted, this.#dialect))) return resolve()
         }
       }
       look().catch(() => {})
@@ -306,6 +306,11 @@ export class Registrar {
   #set(next: RegistrationState): void {
     if (JSON.stringify(next) !== JSON.stringify(this.state.value)) this.state.set(next)
   }
+}
+
+/** Whether our entry is among those shown. */
+function shows(plan: RegistrationPlan): boolean {
+  return plan.plan === 'leave' || (plan.plan === 'cannot-repair' && plan.present)
 }
 
 function entryOf(details: ControlDetails): RegisteredEntry {

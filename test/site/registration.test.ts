@@ -1,16 +1,11 @@
 import { status } from '@grpc/grpc-js'
 import { afterEach, describe, expect, test } from 'vitest'
-import { untilState, type ReadonlyCell } from '../../src/base/cell.js'
-import { systemClock } from '../../src/base/clock.js'
-import { parseHostPort } from '../../src/base/host-port.js'
-import { systemRandom } from '../../src/base/random.js'
-import { silentLogger } from '../../src/observe/log.js'
-import type { RegistrationState, Site } from '../../src/site/contract.js'
-import { createSite, type SiteOptions } from '../../src/site/site.js'
+import type { SiteOptions } from '../../src/site/site.js'
 import { ISiteAgent } from '../../src/rpc/gen/cqp/remote/site_pb.js'
 import { pathOf, startCppSiteAgent, type StandinSiteAgent } from '../../src/standin/cpp-site-agent.js'
 import type { CppSiteAgentOptions } from '../../src/standin/cpp-options.js'
 import { callUnary, dial } from '../../src/standin/wire.js'
+import { runSite, untilRegistration, type RunningSite } from './support/run-site.js'
 import { startPlainDevice, testKeys } from '../standin/support/plain-device.js'
 
 const cleanups: (() => unknown)[] = []
@@ -19,56 +14,19 @@ afterEach(async () => {
 })
 const soon = (): AbortSignal => AbortSignal.timeout(15_000)
 
-const registration = {
-  id: 'A_B_A',
-  side: 'alice',
-  kind: 'qix',
-  bytesPerKey: 32,
-  switchName: '',
-  switchPorts: [],
-} as const
-
 async function agent(options: Partial<CppSiteAgentOptions> = {}): Promise<StandinSiteAgent> {
   const made = await startCppSiteAgent({ name: 'A', connectWaitMs: 500, ...options })
   cleanups.push(() => made.close())
   return made
 }
 
-interface RunningSite {
-  site: Site
-  stop(): Promise<void>
-}
-
 function run(address: string, options: Partial<SiteOptions> = {}): RunningSite {
-  const site = createSite({
-    address: parseHostPort(address, 'test'),
-    registration,
-    clock: systemClock,
-    random: systemRandom,
-    log: silentLogger,
-    pollMs: 100,
-    callTimeoutMs: 500,
-    retryFirstMs: 20,
-    retryMaxMs: 100,
-    ...options,
-  })
-  const controller = new AbortController()
-  const running = site.run(controller.signal)
-  running.catch(() => {})
-  const stop = async (): Promise<void> => {
-    controller.abort()
-    await running
-  }
-  cleanups.push(stop)
-  return { site, stop }
+  const running = runSite(address, options)
+  cleanups.push(() => running.stop())
+  return running
 }
 
-function until<S extends RegistrationState['state']>(
-  cell: ReadonlyCell<RegistrationState>,
-  name: S,
-): Promise<Extract<RegistrationState, { state: S }>> {
-  return untilState(cell, (state): state is Extract<RegistrationState, { state: S }> => state.state === name, soon())
-}
+const until = untilRegistration
 
 const address = (port: number) => ({ host: '127.0.0.1', port })
 
