@@ -61,11 +61,11 @@ export function groupOf(methodPath: string): MethodGroup {
 
 /** Configuration keys that open a group by name; what opens the keys opens everything, peers may look too. */
 export const CONFIGURATION_KEYS: Readonly<Record<MethodGroup, string>> = {
-  keys: 'access.keys',
-  session: 'access.peers',
-  pair: 'access.peers',
-  look: 'access.look',
-  open: 'access.look',
+  keys: 'server.allow',
+  session: 'server.allowPeers',
+  pair: 'server.allowPeers',
+  look: 'server.allowLook',
+  open: 'server.allowLook',
 }
 
 /** Whether a caller is the other device of the session that runs, as the link knows it (address, token, certificate). */
@@ -84,7 +84,7 @@ export interface AccessOptions {
   /** Subjects (common name or DNS name) of certificates that are the own SiteAgent's, and the peers'. */
   siteCertificates?: readonly string[]
   peerCertificates?: readonly string[]
-  /** Entries of `access.keys`, `access.peers`, `access.look`: an IP address, a CIDR block, `cert:<subject>`, `hidden`. */
+  /** Entries of `server.allow`, `server.allowPeers`, `server.allowLook`: an IP address, a CIDR block, `cert:<subject>`, `hidden`. */
   allowKeys?: readonly string[]
   allowPeers?: readonly string[]
   allowLook?: readonly string[]
@@ -115,9 +115,9 @@ export interface AccessPolicy {
 /** Throws E_CONFIG for an entry that is none of the allowed forms. */
 export function createAccessPolicy(options: AccessOptions): AccessPolicy {
   const allow = {
-    keys: parseEntries('access.keys', options.allowKeys ?? []),
-    peers: parseEntries('access.peers', options.allowPeers ?? []),
-    look: parseEntries('access.look', options.allowLook ?? []),
+    keys: parseEntries('server.allow', options.allowKeys ?? []),
+    peers: parseEntries('server.allowPeers', options.allowPeers ?? []),
+    look: parseEntries('server.allowLook', options.allowLook ?? []),
   }
   const siteCertificates = new Set(options.siteCertificates)
   const peerCertificates = new Set(options.peerCertificates)
@@ -175,10 +175,10 @@ export function createAccessPolicy(options: AccessOptions): AccessPolicy {
     warnings(encrypted) {
       const found: string[] = []
       if (!encrypted && allow.keys.entries.length > 0) {
-        found.push(`keys may leave in plain text to ${allow.keys.entries.join(', ')} (access.keys)`)
+        found.push(`keys may leave in plain text to ${allow.keys.entries.join(', ')} (server.allow)`)
       }
       if (allow.keys.entries.includes('hidden')) {
-        found.push('whoever reaches the tunnel\'s listener may take keys (access.keys has "hidden")')
+        found.push('whoever reaches the tunnel\'s listener may take keys (server.allow has "hidden")')
       }
       return found
     },

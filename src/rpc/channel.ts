@@ -51,6 +51,7 @@ export async function openChannel(target: ChannelTarget): Promise<Channel> {
     'grpc.enable_channelz': 0,
     // The name that a certificate is checked against, whatever the bytes travel over.
     'grpc.default_authority': formatHostPort(address),
+    ...(relay === undefined ? {} : { 'grpc.ssl_target_name_override': address.host }),
   }
   const client = new Client(
     relay?.target ?? grpcTarget(address),

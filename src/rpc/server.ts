@@ -26,7 +26,7 @@ export interface DeviceServerOptions {
   readonly policy: AccessPolicy
   readonly clock: Clock
   readonly log: Logger
-  /** Present: TLS on every connection, the tunnel's too. Asked at each connection, so that a change needs no restart. */
+  /** Present: TLS on every connection, the tunnel's too. */
   readonly credentials?: ServerCredentials
   readonly connectionBounds?: Partial<ConnectionBounds>
   readonly http2Bounds?: Partial<Http2Bounds>
@@ -66,6 +66,8 @@ export function createDeviceServer(options: DeviceServerOptions): DeviceServer {
   const refusals = createRefusals(clock, log)
   const listeners = new Set<NetServer>()
   const injectors = new Set<{ destroy(): void }>()
+  // Lives as long as the server: credentials that follow files stand still while no server listens to them.
+  injectors.add(server.createConnectionInjector(credentials))
   let stopping = false
 
   const accept = (stream: Duplex, originator: Originator): void => {

@@ -120,7 +120,7 @@ describe('the policy', () => {
 
   it('names the entry that cannot be read', () => {
     const make = (): unknown => createAccessPolicy({ siteHostAddresses: () => [], allowKeys: ['10.0.0.0/33'] })
-    expect(make).toThrow('access.keys: "10.0.0.0/33"')
+    expect(make).toThrow('server.allow: "10.0.0.0/33"')
   })
 
   it('warns of keys in plain text and of hidden callers', () => {
@@ -161,9 +161,9 @@ describe('refusals', () => {
     nowMs = 61_000
     refuse(tunnel('203.0.113.9'))
     expect(lines.map(({ allowWith }) => allowWith)).toEqual([
-      'access.keys = ["203.0.113.9"]',
-      'access.keys = ["hidden"]',
-      'access.keys = ["203.0.113.9"]',
+      'server.allow = ["203.0.113.9"]',
+      'server.allow = ["hidden"]',
+      'server.allow = ["203.0.113.9"]',
     ])
     expect(lines[2]?.refusedBefore).toBe(99)
     expect(refusals.counts()).toMatchObject({ total: 102, byMethod: { [KEYS]: 102 } })

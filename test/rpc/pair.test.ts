@@ -233,9 +233,9 @@ describe('what has no meaning is refused by name:', () => {
     'a time with too many nanoseconds': (c: Channel) =>
       unary(c.client, IDetector.method.startDetecting, { nanos: 1_000_000_000 }, soon()),
     'a qubit that is none': (c: Channel) =>
-      unary(c.client, IPhotonSim.method.onPhoton, { values: { qubits: [0, 7] } }, soon()),
+      unary(c.client, IPhotonSim.method.onPhoton, { values: { qubits: [0, Number(7)] } }, soon()),
     'a basis that is none': (c: Channel) =>
-      unary(c.client, ISift.method.verifyBases, { basis: { '3': { indexedBasis: [{ basis: 1 }] } } }, soon()),
+      unary(c.client, ISift.method.verifyBases, { basis: { '3': { indexedBasis: [{ basis: Number(1) }] } } }, soon()),
     'a list of bases with a gap': (c: Channel) =>
       unary(
         c.client,

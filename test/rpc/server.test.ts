@@ -59,7 +59,7 @@ describe('the device server', () => {
     expect(device.port.calls).toEqual([])
     const { refusals } = device.server.counts()
     expect(refusals.total).toBe(2)
-    expect(refusals.last?.allowingLine).toBe('access.keys = ["203.0.113.9"]')
+    expect(refusals.last?.allowingLine).toBe('server.allow = ["203.0.113.9"]')
     expect(refusals.byMethod).toEqual({
       '/cqp.remote.IDevice/RunSession': 1,
       '/cqp.remote.IDevice/WaitForSession': 1,
