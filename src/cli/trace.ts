@@ -69,6 +69,8 @@ class TraceView {
     const format = this.flags.json === true ? pieceJson : pieceRows
     for (const piece of pieces) {
       this.env.stdout.write(`${format(atUs, direction, piece, showKeys)}\n`)
+      // A masked frame does not decode again: its name is written down beside it.
+      if (!showKeys) this.writer?.write({ atUs, direction: 'note', text: piece.label })
       this.writer?.write({ atUs, direction, bytes: recordedBytes(piece, showKeys) })
       for (const { bytes, secret } of piece.parts) if (secret) bytes.fill(0)
     }
@@ -145,10 +147,11 @@ async function showTrace(items: AsyncIterable<TraceItem>, flags: TraceFlags, env
     if (item.type === 'header') {
       const { header } = item
       const { findEntry } = await import('../device/catalogue.js')
-      const name = flags.driver ?? header.driver
+      const name = header.masked ? undefined : (flags.driver ?? header.driver)
       const { decoder } = await listening(name === undefined ? undefined : findEntry(name), flags)
-      view = new TraceView(env, flags, decoder, undefined)
-      const masked = header.masked ? ', key bytes masked: its frames no longer decode' : ''
+      // In a masked file there is nothing left to hide.
+      view = new TraceView(env, header.masked ? { ...flags, showKeys: true } : flags, decoder, undefined)
+      const masked = header.masked ? ', key bytes replaced by zeros' : ''
       view.note(0, `${header.path}, recorded ${new Date(header.startedUnixMs).toISOString()}${masked}`)
     } else if (item.record.direction === 'note') {
       view?.note(item.record.atUs, item.record.text)

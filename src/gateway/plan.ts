@@ -6,6 +6,7 @@ import { GatewayError } from '../base/errors.js'
 import { formatHostPort, parseHostPort, type HostPort } from '../base/host-port.js'
 import type { DriverDescriptor, Side } from '../device/contract.js'
 import { defaultDevicePort, chooseListenAddress } from './listen-address.js'
+import { parseServerAddress, type ServerAddress } from '../tunnel/server-address.js'
 import type { Config, UnsafeChoice } from './config/schema.js'
 import { defaultStateFolder } from './state-folder.js'
 
@@ -23,8 +24,8 @@ export interface DevicePlan {
 }
 
 export interface TunnelPlan {
-  readonly user: string
-  readonly server: HostPort
+  readonly server: ServerAddress
+  readonly jump: ServerAddress | undefined
   readonly remoteListen: { host: string; port: number }
   readonly controlAddress: HostPort | undefined
   readonly identityFiles: readonly string[]
@@ -37,6 +38,8 @@ export interface Plan {
   readonly listen: HostPort
   readonly listenReason: string
   readonly tunnel: TunnelPlan | undefined
+  /** What to register where there is no tunnel; undefined: where the service listens. */
+  readonly directControlAddress: HostPort | undefined
   readonly siteAgent: HostPort | undefined
   readonly stateFolder: string
   readonly unsafe: ReadonlySet<UnsafeChoice>
@@ -67,17 +70,6 @@ function defaultId(
   return `${kind}_${switchName}_${port}_${bytes}_${side}`
 }
 
-/** `user@host[:port]`; the user is this machine's user where none is given. */
-export function parseSshTarget(
-  text: string,
-  env: Readonly<Record<string, string | undefined>>,
-): { user: string; server: HostPort } {
-  const at = text.lastIndexOf('@')
-  const user = at === -1 ? (env['USER'] ?? env['LOGNAME'] ?? 'root') : text.slice(0, at)
-  if (user === '') throw new GatewayError('E_USAGE', `--tunnel ${text}: no user before the @`)
-  return { user, server: parseHostPort(text.slice(at + 1), '--tunnel', 22) }
-}
-
 /** `[host:]port`; an empty host stands for all addresses, as the server permits. */
 export function parseRemoteListen(text: string): { host: string; port: number } {
   if (/^\d{1,5}$/.test(text)) return { host: '', port: Number(text) }
@@ -94,7 +86,8 @@ function planTunnel(config: Config, env: Readonly<Record<string, string | undefi
   const home = env['HOME'] ?? homedir()
   const customary = ['id_ed25519', 'id_ecdsa', 'id_rsa'].map((name) => join(home, '.ssh', name))
   return {
-    ...parseSshTarget(section.server, env),
+    server: parseServerAddress(section.server, '--tunnel'),
+    jump: section.jumpHost === undefined ? undefined : parseServerAddress(section.jumpHost, '--jump'),
     remoteListen,
     controlAddress: override === undefined ? undefined : parseHostPort(override, '--control-address'),
     identityFiles: section.identity ?? customary.filter((file) => existsSync(file)),
@@ -176,6 +169,7 @@ export function makePlan(
   const siteText = config.site?.agent
   const siteAgent = siteText === undefined ? undefined : parseHostPort(siteText, '--site-agent')
   const tunnel = planTunnel(config, env)
+  const override = config.tunnel?.controlAddress
   const unsafe = new Set(config.allowUnsafe ?? [])
   checkUnsafe(device, siteAgent, unsafe)
   return {
@@ -184,6 +178,8 @@ export function makePlan(
     listen: { host: chosen.host, port: chosen.port },
     listenReason: `${formatHostPort(chosen)}: ${chosen.reason}`,
     tunnel,
+    directControlAddress:
+      tunnel !== undefined || override === undefined ? undefined : parseHostPort(override, '--control-address'),
     siteAgent,
     stateFolder: config.state?.folder ?? defaultStateFolder(env),
     unsafe,

@@ -1,0 +1,123 @@
+/** `attach` from configuration to exit code: choose the driver, check, lock, run. */
+import { realpathSync } from 'node:fs'
+import { EXIT } from '../base/error-codes.js'
+import { GatewayError } from '../base/errors.js'
+import { findByScheme, findEntry, type CatalogueEntry } from '../device/catalogue.js'
+import { chooseDriver } from '../device/detection.js'
+import { createLogger, type Logger } from '../observe/log.js'
+import type { Config } from './config/schema.js'
+import { createGateway, type Gateway } from './gateway.js'
+import type { HostProcess } from './host.js'
+import { acquireLock, type InstanceLock } from './instance-lock.js'
+import { makePlan, type Plan } from './plan.js'
+import { openStateFolder } from './state-folder.js'
+import { serveStatus, statusSocketPath, type ControlRequest } from './status-socket.js'
+
+export interface AttachHost extends HostProcess {
+  /** The configuration file in use, for the log. */
+  readonly configFile: string | undefined
+}
+
+/** Driver by name, by the scheme of the device argument, or by what the USB strings say. Throws E_DEVICE_TIE and others. */
+async function driverFor(config: Config): Promise<{ entry: CatalogueEntry; path: string | undefined }> {
+  const { path, driver } = config.device ?? {}
+  const schemed = path === undefined ? undefined : findByScheme(path)
+  if (driver !== undefined) {
+    const entry = findEntry(driver)
+    return { entry, path: schemed?.entry === entry ? schemed.rest : path }
+  }
+  if (schemed !== undefined) return { entry: schemed.entry, path: schemed.rest }
+  if (path === undefined) {
+    throw new GatewayError('E_USAGE', 'no device named', {
+      remedy: 'qkd-gw attach /dev/ttyUSB0 …; qkd-gw devices lists what is attached',
+    })
+  }
+  const { entry } = await chooseDriver(path)
+  return { entry, path }
+}
+
+/** Two names of one device are one device. */
+function realDevice(path: string): string {
+  try {
+    return realpathSync(path)
+  } catch {
+    // It is absent: its name is all there is.
+    return path
+  }
+}
+
+async function takeLocks(plan: Plan): Promise<InstanceLock[]> {
+  const locks: InstanceLock[] = []
+  const { path, id } = plan.device
+  try {
+    if (path !== '') locks.push(await acquireLock('device', realDevice(path), path))
+    locks.push(await acquireLock('id', id, path))
+    openStateFolder(plan.stateFolder)
+    locks.push(await acquireLock('state folder', realDevice(plan.stateFolder), path))
+    return locks
+  } catch (error) {
+    for (const lock of locks) lock.release()
+    throw error
+  }
+}
+
+function answer(gateway: Gateway, request: ControlRequest): ReturnType<Gateway['status']> | { done: string } {
+  switch (request.request) {
+    case 'status':
+      return gateway.status()
+    case 'kick':
+      gateway.kick()
+      return { done: 'trying again' }
+    case 'acceptDivergence':
+      gateway.acceptDivergence()
+      return { done: 'the divergence is accepted' }
+  }
+}
+
+function announce(plan: Plan, configFile: string | undefined, log: Logger): void {
+  const { id, path, descriptor, side } = plan.device
+  log.info(
+    { id, device: path, driver: descriptor.name, side, config: configFile, stateFolder: plan.stateFolder },
+    `attaching ${path} as ${id}: ${descriptor.title}, ${side}`,
+  )
+  if (!descriptor.exercisedOnHardware) {
+    log.info(`driver ${descriptor.name}: tested against its emulator, never exercised on the real device`)
+  }
+  for (const warning of plan.warnings) log.warn(warning)
+}
+
+/** Runs one gateway to its end; resolves with the exit code. Rejects with GatewayErrors that have one of their own. */
+export async function attach(config: Config, host: AttachHost): Promise<number> {
+  const log = createLogger({
+    level: config.log?.level ?? 'info',
+    format: config.log?.format ?? 'pretty',
+    destination: host.stderr,
+  })
+  const { entry, path } = await driverFor(config)
+  const withPath: Config = { ...config, device: { ...config.device, ...(path === undefined ? {} : { path }) } }
+  const plan = makePlan(withPath, entry.descriptor, host.env)
+  const locks = await takeLocks(plan)
+  try {
+    announce(plan, host.configFile, log)
+    const gateway = await createGateway(plan, host, log)
+    const socket = await serveStatus(statusSocketPath(plan.stateFolder, plan.device.id), (request) =>
+      answer(gateway, request),
+    )
+    try {
+      const result = await gateway.run()
+      if (result.outcome === 'settled') {
+        log.info('ended')
+        return EXIT.ok
+      }
+      log.error(
+        { keys: result.keys, firstDifferingKey: result.firstDifferingKey.toString() },
+        `ended while one site lacks ${result.keys} key(s) that the other took in: the stores part at key ${result.firstDifferingKey}`,
+      )
+      return EXIT.keysOwedAtStop
+    } finally {
+      socket.close()
+    }
+  } finally {
+    for (const lock of locks) lock.release()
+  }
+}

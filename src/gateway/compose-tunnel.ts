@@ -1,0 +1,54 @@
+import type { Logger } from '../observe/log.js'
+import type { Site } from '../site/contract.js'
+import type { ProbeSelf } from '../tunnel/contract.js'
+import type { ListenerWay, TunnelOptions, TunnelTimings } from '../tunnel/options.js'
+import type { HostProcess } from './host.js'
+import { terminalPrompt } from './passphrase.js'
+import type { Plan, TunnelPlan } from './plan.js'
+
+function timings(plan: Plan): Partial<TunnelTimings> {
+  const { probeIntervalMs, retryFirstMs, retryMaxMs } = plan.config.tunnel ?? {}
+  return {
+    ...(probeIntervalMs === undefined ? {} : { probeIntervalMs }),
+    ...(retryFirstMs === undefined ? {} : { retryFirstMs }),
+    ...(retryMaxMs === undefined ? {} : { retryMaxMs }),
+  }
+}
+
+/** What the tunnel is told. `site` is asked at each need: it is made after the tunnel. */
+export function tunnelOptions(
+  plan: Plan,
+  tunnel: TunnelPlan,
+  probe: ProbeSelf,
+  host: HostProcess,
+  log: Logger,
+  site: () => Site | undefined,
+): TunnelOptions {
+  const section = plan.config.tunnel ?? {}
+  const ways: ListenerWay[] = ['wait']
+  if (section.portPool !== undefined) ways.push('pool')
+  if (section.anyPort === true) ways.push('any-port')
+  return {
+    server: tunnel.server,
+    backend: section.backend ?? 'auto',
+    identityFiles: tunnel.identityFiles,
+    agent: section.agent === false ? undefined : host.env['SSH_AUTH_SOCK'],
+    knownHostsFiles: tunnel.knownHostsFiles,
+    pinnedFingerprints: section.fingerprints ?? [],
+    remoteListen: tunnel.remoteListen,
+    controlAddress: tunnel.controlAddress,
+    requirePostQuantum: section.requirePostQuantum ?? false,
+    jump: tunnel.jump,
+    proxy: section.proxy,
+    ways,
+    portPool: section.portPool ?? [],
+    // A Java SiteAgent cannot forget an address: once registered there, the port must stay.
+    mayChangePort: () => site()?.dialect() !== 'java' || site()?.state.value.state !== 'registered',
+    timings: timings(plan),
+    probe,
+    prompt: terminalPrompt(host),
+    clock: host.clock,
+    random: host.random,
+    log: log.child({ part: 'tunnel' }),
+  }
+}

@@ -1,0 +1,65 @@
+/** What a device yields, handed on: keys to the link, figures to the statistics. */
+import { wipe } from '../base/wipe.js'
+import type { Device, DeviceEvent } from '../device/contract.js'
+import type { Link } from '../link/contract.js'
+import type { Logger } from '../observe/log.js'
+import type { Statistics, StatisticUnit } from '../observe/statistics.js'
+
+const units: Readonly<Record<Extract<DeviceEvent, { type: 'figure' }>['unit'], StatisticUnit>> = {
+  count: 'count',
+  percent: 'percentage',
+  ms: 'milliseconds',
+  hz: 'hz',
+  dB: 'decibels',
+}
+
+/** Counts by reason of what a driver withheld. */
+export interface DeviceFeed {
+  discarded(): Readonly<Record<string, number>>
+  stop(): void
+}
+
+export function feedDevice(
+  device: Device,
+  link: Link,
+  bytesPerKey: number,
+  statistics: Statistics,
+  log: Logger,
+): DeviceFeed {
+  const discarded: Record<string, number> = {}
+  const received = statistics.unsigned(['Key', 'Keys Received'], 'count')
+  const discard = (reason: string, count: number): void => {
+    discarded[reason] = (discarded[reason] ?? 0) + count
+  }
+  const stop = device.subscribe((event) => {
+    switch (event.type) {
+      case 'key':
+        if (event.key.length !== bytesPerKey) {
+          wipe(event.key)
+          discard('wrongLength', 1)
+          return
+        }
+        received.update(1n)
+        link.offerKey(event.id, event.key)
+        return
+      case 'discarded':
+        discard(event.reason, event.count)
+        log.info({ reason: event.reason, count: event.count }, 'the device withheld or lost key')
+        return
+      case 'renumbered':
+        log.warn({ reason: event.reason }, 'the device numbers its keys anew')
+        link.deviceRenumbered(event.reason)
+        return
+      case 'gap':
+        log.warn({ reason: event.reason }, 'the stream of the device has a gap')
+        return
+      case 'figure':
+        statistics.double(event.path, units[event.unit]).update(event.value)
+        return
+      case 'tags':
+        // Detections make no key by themselves; services that stream them subscribe on their own.
+        return
+    }
+  })
+  return { discarded: () => discarded, stop }
+}

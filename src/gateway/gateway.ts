@@ -1,0 +1,314 @@
+/** The composition root of one attached device: every part is made here, and here alone. */
+import { StateCell } from '../base/cell.js'
+import { withDeadline } from '../base/clock.js'
+import { GatewayError, messageOf } from '../base/errors.js'
+import { formatHostPort, type HostPort } from '../base/host-port.js'
+import { version } from '../base/version.js'
+import type { Device } from '../device/contract.js'
+import { loadDriver } from '../device/catalogue.js'
+import { createNodeIo } from '../io/node-io.js'
+import type { Link, LinkStopResult } from '../link/contract.js'
+import type { Logger } from '../observe/log.js'
+import { createStatistics } from '../observe/statistics.js'
+import { createAccessPolicy, type AccessPolicy } from '../rpc/access.js'
+import type { DeviceDetails } from '../rpc/details.js'
+import { addDeviceServices } from '../rpc/device-services.js'
+import { createProbe } from '../rpc/probe.js'
+import { createDeviceServer, type DeviceServer } from '../rpc/server.js'
+import type { Site } from '../site/contract.js'
+import { createSite } from '../site/site.js'
+import type { Tunnel } from '../tunnel/contract.js'
+import { createTunnel } from '../tunnel/tunnel.js'
+import { composeLink } from './compose-link.js'
+import { tunnelOptions } from './compose-tunnel.js'
+import { feedDevice, type DeviceFeed } from './device-feed.js'
+import { createDirectProof, type DirectProof } from './direct-proof.js'
+import { statusOf, type ServingState } from './gateway-status.js'
+import type { HostProcess } from './host.js'
+import { narrateDevice, narrateDirect, narrateRegistration, narrateTunnel } from './narrate.js'
+import type { Plan } from './plan.js'
+import type { GatewayStatus } from './status-socket.js'
+
+/** Shares of the 5 s in which a stop is done, whatever hangs. */
+const stopLinkMs = 1_500
+const stopSiteMs = 1_000
+const stopTransportsMs = 1_900
+const serverDrainMs = 300
+/** Between tries to bind a local port that another program holds. */
+const bindRetryMs = 3_000
+
+export interface Gateway {
+  status(): GatewayStatus
+  /** Tries whatever is waiting again, now. */
+  kick(): void
+  acceptDivergence(): void
+  /** Runs until the host process is asked to end; rejects with what has an exit code. */
+  run(): Promise<LinkStopResult>
+}
+
+export async function createGateway(plan: Plan, host: HostProcess, log: Logger): Promise<Gateway> {
+  const driver = await loadDriver(plan.device.descriptor.name)
+  return new ComposedGateway(plan, host, log, driver.create.bind(driver))
+}
+
+type CreateDevice = Awaited<ReturnType<typeof loadDriver>>['create']
+
+class ComposedGateway implements Gateway {
+  readonly #startedAtMs: number
+  readonly #device: Device
+  readonly #feed: DeviceFeed
+  readonly #server: DeviceServer
+  readonly #serving: StateCell<ServingState>
+  readonly #tunnel: Tunnel | undefined
+  readonly #direct: DirectProof | undefined
+  readonly #site: Site | undefined
+  readonly #link: Link & { acceptDivergence(): void }
+  readonly #policy: AccessPolicy
+  /** Ends the parts one after the other; each has its own, so that the order of a stop is ours. */
+  readonly #stopDevice = new AbortController()
+  readonly #stopSite = new AbortController()
+  readonly #stopTunnel = new AbortController()
+  /** Aborts with the error of a part that cannot go on. */
+  readonly #failed = new AbortController()
+
+  constructor(
+    private readonly plan: Plan,
+    private readonly host: HostProcess,
+    private readonly log: Logger,
+    createDevice: CreateDevice,
+  ) {
+    const { clock, random } = host
+    const { device: devicePlan } = plan
+    this.#startedAtMs = clock.nowMs()
+    this.#serving = new StateCell<ServingState>({ state: 'binding', reason: 'not started yet' }, clock)
+    const statistics = createStatistics(clock, (error) => log.error({ err: error }, 'a listener of the statistics failed'))
+    const probe = createProbe({ random, clock, version })
+
+    this.#device = createDevice({
+      device: devicePlan.path,
+      side: devicePlan.side,
+      options: devicePlan.options,
+      io: createNodeIo({ clock, log }),
+      clock,
+      random,
+      log: log.child({ part: 'device' }),
+    })
+    this.#tunnel =
+      plan.tunnel === undefined
+        ? undefined
+        : createTunnel(tunnelOptions(plan, plan.tunnel, probe.probeSelf, host, log, () => this.#site))
+    this.#site = plan.siteAgent === undefined ? undefined : this.#createSite(plan.siteAgent)
+    const composed = composeLink({
+      plan,
+      host,
+      log: log.child({ part: 'link' }),
+      totals: this.#site,
+      controlAddress: () => this.#controlAddress(),
+    })
+    this.#link = composed.link
+    this.#policy = createAccessPolicy({
+      siteHostAddresses: () => this.#tunnel?.hostAddresses() ?? this.#siteHost(),
+      allowKeys: plan.config.server?.allow ?? [],
+      sessionPeer: composed.sessionPeer,
+    })
+    this.#server = createDeviceServer({ policy: this.#policy, clock, log: log.child({ part: 'server' }) })
+    addDeviceServices(this.#server, {
+      port: this.#link,
+      details: () => this.#details(),
+      statistics,
+      probe,
+      clock,
+      log: log.child({ part: 'server' }),
+      others: composed.services,
+    })
+    this.#server.addServices(composed.addServices)
+    this.#feed = feedDevice(this.#device, this.#link, devicePlan.bytesPerKey, statistics, log.child({ part: 'device' }))
+    this.#tunnel?.onConnection(({ stream, originator }) => this.#server.inject(stream, originator))
+    this.#direct =
+      this.#tunnel === undefined ? createDirectProof(this.#wantedAddress(), probe.probeSelf, clock) : undefined
+    this.#followProof()
+  }
+
+  #createSite(address: HostPort): Site {
+    const { clock, random } = this.host
+    const { device, config } = this.plan
+    return createSite({
+      address,
+      registration: {
+        id: device.id,
+        side: device.side,
+        kind: device.kind,
+        bytesPerKey: device.bytesPerKey,
+        switchName: device.switchName,
+        switchPorts: device.switchPorts,
+      },
+      clock,
+      random,
+      log: this.log.child({ part: 'registration' }),
+      unregisterTimeoutMs: stopSiteMs - 100,
+      ...(config.site?.pollMs === undefined ? {} : { pollMs: config.site.pollMs }),
+    })
+  }
+
+  /** Without a tunnel a SiteAgent that is called directly is "the site's own host". */
+  #siteHost(): readonly string[] {
+    return this.plan.siteAgent === undefined ? [] : [this.plan.siteAgent.host]
+  }
+
+  /** Without a tunnel: what the configuration says, or where we serve. */
+  #wantedAddress(): HostPort {
+    return this.plan.directControlAddress ?? this.plan.listen
+  }
+
+  #controlAddress(): string | undefined {
+    const tunnel = this.#tunnel?.state.value
+    if (tunnel !== undefined) return 'controlAddress' in tunnel ? formatHostPort(tunnel.controlAddress) : undefined
+    const direct = this.#direct?.state.value
+    return direct?.state === 'proven' ? formatHostPort(direct.controlAddress) : undefined
+  }
+
+  #details(): DeviceDetails {
+    const { id, side, kind, bytesPerKey, switchName, switchPorts } = this.plan.device
+    return {
+      ...{ id, side, kind, bytesPerKey, switchName, switchPorts },
+      controlAddress: this.#controlAddress() ?? '',
+      siteAgentAddress: this.plan.siteAgent === undefined ? '' : formatHostPort(this.plan.siteAgent),
+    }
+  }
+
+  /** The registration waits for a served device service and a proven control address; nothing else waits for anything. */
+  #followProof(): void {
+    const site = this.#site
+    if (site === undefined) return
+    const tell = (): void => {
+      if (this.#serving.value.state !== 'serving')
+        return site.setControlAddress(undefined, 'the device service to be served')
+      const tunnel = this.#tunnel?.state.value
+      if (tunnel?.state === 'proven') return site.setControlAddress(tunnel.controlAddress, '')
+      // A tunnel that is merely in doubt or coming back keeps its registration: the address will be the same.
+      if (tunnel?.state === 'degraded') return
+      if (tunnel !== undefined && site.state.value.state === 'registered') return
+      const direct = this.#direct?.state.value
+      if (direct?.state === 'proven') return site.setControlAddress(direct.controlAddress, '')
+      site.setControlAddress(
+        undefined,
+        tunnel === undefined ? 'a control address that leads back here' : 'a proven tunnel',
+      )
+    }
+    tell()
+    this.#serving.subscribe(tell)
+    this.#tunnel?.state.subscribe(tell)
+    this.#direct?.state.subscribe(tell)
+  }
+
+  status(): GatewayStatus {
+    return statusOf(
+      {
+        plan: this.plan,
+        device: this.#device,
+        feed: this.#feed,
+        server: this.#server,
+        serving: this.#serving,
+        tunnel: this.#tunnel,
+        direct: this.#direct,
+        site: this.#site,
+        link: this.#link,
+        policyWarnings: () => this.#policy.warnings(false),
+      },
+      this.#startedAtMs,
+    )
+  }
+
+  kick(): void {
+    this.#tunnel?.kick()
+  }
+
+  acceptDivergence(): void {
+    this.#link.acceptDivergence()
+  }
+
+  /** Starts a part; an error that it cannot go on with stops the whole gateway. */
+  #start(name: string, work: Promise<void>): Promise<void> {
+    return work.catch((error: unknown) => {
+      this.log.error({ part: name, code: error instanceof GatewayError ? error.code : undefined }, messageOf(error))
+      this.#failed.abort(error)
+    })
+  }
+
+  async #serve(signal: AbortSignal): Promise<void> {
+    const { listen } = this.plan
+    while (!signal.aborted) {
+      try {
+        const bound = await this.#server.listen(listen)
+        this.#serving.set({ state: 'serving', address: formatHostPort(bound) })
+        this.log.info(
+          { part: 'server', address: formatHostPort(bound) },
+          `device service on ${formatHostPort(bound)} (${this.plan.listenReason})`,
+        )
+        return
+      } catch (error) {
+        const reason = messageOf(error)
+        // The tunnel hands its connections over without a local port: only direct callers miss this one.
+        if (!(error instanceof GatewayError) || error.code !== 'E_ADDRESS_IN_USE') throw error
+        if (this.#serving.value.state !== 'binding' || this.#serving.value.reason !== reason) {
+          this.#serving.set({ state: 'binding', reason })
+          this.log.warn({ part: 'server' }, `${reason}; trying again every ${bindRetryMs / 1_000} s`)
+        }
+        await new Promise<void>((resolve) => {
+          const timer = this.host.clock.after(bindRetryMs, resolve)
+          signal.addEventListener('abort', () => (timer.cancel(), resolve()), { once: true })
+        })
+      }
+    }
+  }
+
+  async run(): Promise<LinkStopResult> {
+    const ended = AbortSignal.any([this.host.signal, this.#failed.signal])
+    narrateDevice(this.#device.state, this.log)
+    if (this.#tunnel !== undefined) narrateTunnel(this.#tunnel.state, this.log)
+    if (this.#direct !== undefined) narrateDirect(this.#direct.state, this.log)
+    if (this.#site !== undefined) narrateRegistration(this.#site.state, this.log)
+    const running = {
+      server: this.#start('server', this.#serve(ended)),
+      device: this.#start('device', this.#device.run(this.#stopDevice.signal)),
+      tunnel: this.#start('tunnel', (this.#tunnel ?? this.#direct)?.run(this.#stopTunnel.signal) ?? Promise.resolve()),
+      site: this.#start('registration', this.#site?.run(this.#stopSite.signal) ?? Promise.resolve()),
+    }
+    await new Promise<void>((resolve) => {
+      if (ended.aborted) return resolve()
+      ended.addEventListener('abort', () => resolve(), { once: true })
+    })
+    const result = await this.#stop(running)
+    if (this.#failed.signal.aborted) throw this.#failed.signal.reason
+    return result
+  }
+
+  /** In this order: session, registration, then everything that carries bytes. Each has its share of 5 s. */
+  async #stop(running: Record<'device' | 'tunnel' | 'site', Promise<void>>): Promise<LinkStopResult> {
+    const { clock } = this.host
+    this.log.info('ending: session, registration, tunnel')
+    let result: LinkStopResult = { outcome: 'settled' }
+    const bounded = async (what: string, timeoutMs: number, work: () => Promise<void>): Promise<void> => {
+      try {
+        await withDeadline(clock, timeoutMs, what, work)
+      } catch (error) {
+        this.log.warn({ part: what }, `ending ${what}: ${messageOf(error)}`)
+      }
+    }
+    await bounded('session', stopLinkMs + 100, async () => {
+      result = await this.#link.stop(stopLinkMs)
+    })
+    this.#stopSite.abort()
+    await bounded('registration', stopSiteMs, () => running.site)
+    this.#stopDevice.abort()
+    this.#stopTunnel.abort()
+    this.#serving.set({ state: 'stopped' })
+    await Promise.all([
+      bounded('server', stopTransportsMs, () => this.#server.shutdown(serverDrainMs)),
+      bounded('tunnel', stopTransportsMs, () => running.tunnel),
+      bounded('device', stopTransportsMs, () => running.device),
+    ])
+    this.#feed.stop()
+    return result
+  }
+}
