@@ -3,6 +3,8 @@ import { GatewayError } from '../base/errors.js'
 import type { Driver, DriverDescriptor } from './contract.js'
 import type { EmulatorFactory } from './emulator-contract.js'
 import type { TraceFactory } from './trace-contract.js'
+import { descriptor as clavis2 } from '../../drivers/clavis2/descriptor.js'
+import { descriptor as dummyqkd } from '../../drivers/dummyqkd/descriptor.js'
 import { descriptor as qix } from '../../drivers/qix/descriptor.js'
 
 /** One line of the catalogue. */
@@ -33,6 +35,8 @@ function entry(
 // prettier-ignore
 export const CATALOGUE: readonly CatalogueEntry[] = [
   entry(qix, () => import('../../drivers/qix/driver.js'), () => import('../../drivers/qix/emulator.js'), () => import('../../drivers/qix/trace.js')),
+  entry(dummyqkd, () => import('../../drivers/dummyqkd/driver.js')),
+  entry(clavis2, () => import('../../drivers/clavis2/driver.js')),
 ]
 
 function names(entries: readonly CatalogueEntry[]): string {
