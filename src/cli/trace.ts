@@ -162,6 +162,16 @@ async function showTrace(items: AsyncIterable<TraceItem>, flags: TraceFlags, env
   view?.end()
 }
 
+/** Waits until a program has taken the port, and a little longer: opening throws away what came before. */
+async function untilTaken(path: string, env: CliEnvironment): Promise<void> {
+  const { portHolders } = await import('../io/holders.js')
+  const { resolvePath } = await import('../io/watch.js')
+  const { sleep } = await import('../base/clock.js')
+  const node = resolvePath(path) ?? path
+  while (!(await portHolders(node)).some(({ locked }) => locked)) await sleep(env.clock, 100, env.signal)
+  await sleep(env.clock, 200, env.signal)
+}
+
 /** Plays a recorded trace on a PTY, as if the device spoke again. */
 async function playTrace(file: string, flags: TraceFlags, env: CliEnvironment): Promise<void> {
   const { openPtyLine } = await import('../io/pty.js')
@@ -173,7 +183,10 @@ async function playTrace(file: string, flags: TraceFlags, env: CliEnvironment): 
   try {
     const ready = { event: 'ready', path: line.path, transport: line.transport, pid: process.pid }
     env.stdout.write(flags.json === true ? `${JSON.stringify(ready)}\n` : `${file} plays on ${line.path}\n`)
-    const bytes = await replayTrace(readTraceFile(file), line, { clock, speed, signal }).catch((error: unknown) => {
+    const playing = untilTaken(line.path, env).then(() =>
+      replayTrace(readTraceFile(file), line, { clock, speed, signal }),
+    )
+    const bytes = await playing.catch((error: unknown) => {
       if (signal.aborted) return 0
       throw error
     })
@@ -222,7 +235,7 @@ export function addTraceCommand(program: Command, env: CliEnvironment): void {
       'write it down too, for --replay (a new file, 0600; key bytes as zeros without --show-keys)',
     )
     .option('--replay <file>', 'show a recorded trace instead of a device')
-    .option('--play', 'with --replay: play it on a pseudo-terminal, as if the device spoke again')
+    .option('--play', 'with --replay: play it on a pseudo-terminal once a program has opened that')
     .option('--link <path>', 'with --play: stable name of that pseudo-terminal')
     .option('--speed <n>', 'with --play: times as fast as recorded, or "full"', '1')
     .option('--json', 'one JSON object a line')
