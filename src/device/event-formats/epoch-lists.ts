@@ -133,6 +133,7 @@ export class T4Reader extends PackedListReader {
       let difference = bits.read(order)
       if (difference === 1) {
         this.done = true
+        if (baseBits > 0 && bits.availableBits >= baseBits) bits.read(baseBits)
         return
       }
       if (difference === 0) {

@@ -118,6 +118,7 @@ export class T2Reader implements EpochTagReader {
         difference = bits.read(32)
       } else if (difference === 1) {
         this.#ended = true
+        if (baseBits > 0 && bits.availableBits >= baseBits) bits.read(baseBits)
         this.tally.strayBytes += Math.floor(bits.availableBits / 32) * 4
         return
       }

@@ -5,7 +5,7 @@ import { Tdc1Reader } from '../../../src/device/event-formats/tdc1-reader.js'
 import { tdc1Bytes, tdc1Word, TDC1_WRAP_TICKS } from '../../../src/device/event-formats/tdc1-words.js'
 import { UNIT_2_NS } from '../../../src/device/event-formats/units.js'
 import { collect, collector } from './collect.js'
-import { bytesOfClicks, randomClicks, seeded, wordsOfClicks } from './tdc1-streams.js'
+import { bytesOfClicks, randomClicks, seeded } from './tdc1-streams.js'
 
 const RECORDED = Buffer.from('11ef018011ef0100a12bca2c11ef010011ef018011ef0100a1faa509', 'hex')
 

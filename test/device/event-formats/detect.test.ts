@@ -1,0 +1,131 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { encodeCqpList, encodeQutag } from '../../../src/device/event-formats/channel-lists.js'
+import { detectFormat } from '../../../src/device/event-formats/detect.js'
+import { encodeT3, encodeT4, encodeT7 } from '../../../src/device/event-formats/epoch-lists.js'
+import { concat, encodeT1, encodeT2 } from '../../../src/device/event-formats/epoch-tags.js'
+import { eventValue, valueBytes, valueText } from '../../../src/device/event-formats/event-values.js'
+import { labviewLine } from '../../../src/device/event-formats/labview-text.js'
+import { noxDetection } from '../../../src/device/event-formats/nox.js'
+import { GatewayError } from '../../../src/base/errors.js'
+import { bytesOfClicks, randomClicks, seeded, wordsOfClicks } from './tdc1-streams.js'
+
+const text = (content: string): Uint8Array => new TextEncoder().encode(content)
+
+/** Values of random clicks that begin at an absolute time, in 1/256 ns, with the card's low bits. */
+function values(count: number, perSecond: number, seed: number): bigint[] {
+  const start = BigInt(Math.floor(seeded(seed ^ 99)() * 2 ** 45)) * 256n
+  return randomClicks(count, perSecond, seeded(seed)).map(
+    ({ tick, pattern }) => eventValue(start + BigInt(tick) * 512n + BigInt(tick % 509), pattern) | 0x300n,
+  )
+}
+
+describe('a format is told by content', () => {
+  it('for 64-bit values in both word orders and as text, at rates from 10 to 10 million a second', () => {
+    fc.assert(
+      fc.property(
+        fc.integer(),
+        fc.integer({ min: 1, max: 7 }),
+        fc.integer({ min: 20, max: 300 }),
+        (seed, exponent, count) => {
+          const made = values(count, 10 ** exponent, seed)
+          expect(detectFormat(valueBytes(made, 'lowFirst'), true, 'x').format).toBe('a1')
+          expect(detectFormat(valueBytes(made, 'highFirst'), true, 'x').format).toBe('a1X')
+          expect(detectFormat(text(valueText(made, 'a2')), true, 'x').format).toBe('a2')
+          expect(detectFormat(text(valueText(made, 'a0')), true, 'x')).toMatchObject({
+            format: 'a0',
+            settings: { source: 'card' },
+          })
+        },
+      ),
+      { numRuns: 150 },
+    )
+  })
+
+  it('for raw TDC1 words, binary and as text', () => {
+    fc.assert(
+      fc.property(
+        fc.integer(),
+        fc.integer({ min: 0, max: 7 }),
+        fc.integer({ min: 40, max: 300 }),
+        (seed, exponent, count) => {
+          const clicks = randomClicks(count, 10 ** exponent, seeded(seed))
+          expect(detectFormat(bytesOfClicks(clicks), true, 'x').format).toBe('tdc1')
+          const lines = wordsOfClicks(clicks).map((word) => `${word.toString(16).padStart(8, '0')}\n`)
+          expect(detectFormat(text(lines.join('')), true, 'x')).toMatchObject({
+            format: 'a0',
+            settings: { source: 'tdc1' },
+          })
+        },
+      ),
+      { numRuns: 150 },
+    )
+  })
+
+  it('for every format with marks of its own', () => {
+    const detections = Array.from({ length: 30 }, (_, i) => ({
+      timePs: 10n ** 12n + 12_345n * BigInt(i),
+      channel: i % 4,
+    }))
+    const options = { epoch: 5, extended: true, order: 17, baseBits: 1 }
+    const found = {
+      nox: detectFormat(concat(detections.map((_, i) => noxDetection(1_000_000 + 777 * i, i % 4))), true, 'x').format,
+      qutag: detectFormat(encodeQutag(detections), true, 'x').format,
+      cqp: detectFormat(encodeCqpList(detections.map(({ timePs, channel }) => ({ timePs, qubit: channel }))), true, 'x')
+        .format,
+      labview: detectFormat(text(labviewLine(500, 1) + labviewLine(400, 1)), true, 'x').format,
+      t1: detectFormat(encodeT1(5, false, [eventValue(77n, 1)]), true, 'x').format,
+      t2: detectFormat(encodeT2({ ...options, protocol: 1 }, [{ time: 77, base: 1 }]), true, 'x').format,
+      t3: detectFormat(encodeT3(5, true, 1, [1, 0, 1]), true, 'x').format,
+      t4: detectFormat(encodeT4(options, [{ index: 3, base: 0 }]), true, 'x').format,
+      t7: detectFormat(encodeT7(5, false, 1, [1, 0, 1]), true, 'x').format,
+    }
+    for (const [expected, format] of Object.entries(found)) expect(format).toBe(expected)
+  })
+})
+
+describe('what cannot be told is refused with a reason and the option that settles it', () => {
+  const refusal = (bytes: Uint8Array): GatewayError => {
+    try {
+      detectFormat(bytes, true, 'file.ts')
+    } catch (error) {
+      if (error instanceof GatewayError) return error
+    }
+    throw new Error('not refused')
+  }
+
+  it('where one record could be anything', () => {
+    const error = refusal(valueBytes([0x1234_5678_9abc_0301n], 'lowFirst'))
+    expect(error.code).toBe('E_FORMAT')
+    expect(error.message).toMatch(/^file.ts: its format cannot be told/)
+    expect(error.remedy).toMatch(/--format/)
+  })
+
+  it('where an a0 file reads as either unit’s', () => {
+    const error = refusal(text('00000102\n00000204\n00000308\n00000401\n'))
+    expect(error.message).toMatch(/pairs of the 4 ps card and as raw words of a TDC1/)
+    expect(error.remedy).toMatch(/--source card.*--source tdc1/)
+  })
+
+  it('where the content is nothing that we know, or nothing at all', () => {
+    expect(refusal(text('hello world\n')).message).toMatch(/"hello world"/)
+    expect(refusal(Uint8Array.from({ length: 4000 }, (_, i) => (i * i * 7919 + (i >> 3) * 31) & 255)).remedy).toMatch(
+      /--format/,
+    )
+    expect(refusal(new Uint8Array()).message).toMatch(/file.ts is empty/)
+  })
+
+  it('for any bytes at all, without another kind of failure', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 400 }), (bytes) => {
+        try {
+          expect(detectFormat(bytes, true, 'x').because).not.toBe('')
+        } catch (error) {
+          expect(error).toBeInstanceOf(GatewayError)
+          expect(error).toMatchObject({ code: 'E_FORMAT' })
+        }
+      }),
+      { numRuns: 500 },
+    )
+  })
+})
