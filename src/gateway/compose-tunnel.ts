@@ -3,6 +3,7 @@ import type { Site } from '../site/contract.js'
 import type { ProbeSelf } from '../tunnel/contract.js'
 import type { ListenerWay, TunnelOptions, TunnelTimings } from '../tunnel/options.js'
 import type { HostProcess } from './host.js'
+import { partLog } from './narrate.js'
 import { terminalPrompt } from './passphrase.js'
 import type { Plan, TunnelPlan } from './plan.js'
 
@@ -49,6 +50,6 @@ export function tunnelOptions(
     prompt: terminalPrompt(host),
     clock: host.clock,
     random: host.random,
-    log: log.child({ part: 'tunnel' }),
+    log: partLog(log, 'tunnel'),
   }
 }

@@ -6,8 +6,11 @@ import { formatHostPort, type HostPort } from '../base/host-port.js'
 import { version } from '../base/version.js'
 import type { Device } from '../device/contract.js'
 import { loadDriver } from '../device/catalogue.js'
+import { isPairDevice } from '../device/pair-contract.js'
 import { createNodeIo } from '../io/node-io.js'
-import type { Link, LinkStopResult } from '../link/contract.js'
+import type { LinkStopResult } from '../link/contract.js'
+import type { AgreedLink } from '../link/link.js'
+import { addLinkService, LINK_SERVICES } from '../link/link-service.js'
 import type { Logger } from '../observe/log.js'
 import { createStatistics } from '../observe/statistics.js'
 import { createAccessPolicy, type AccessPolicy } from '../rpc/access.js'
@@ -19,13 +22,14 @@ import type { Site } from '../site/contract.js'
 import { createSite } from '../site/site.js'
 import type { Tunnel } from '../tunnel/contract.js'
 import { createTunnel } from '../tunnel/tunnel.js'
-import { composeLink } from './compose-link.js'
+import { composeLink, followSession } from './compose-link.js'
+import { pairSource } from './compose-pair.js'
 import { tunnelOptions } from './compose-tunnel.js'
 import { feedDevice, type DeviceFeed } from './device-feed.js'
 import { createDirectProof, type DirectProof } from './direct-proof.js'
 import { statusOf, type ServingState } from './gateway-status.js'
 import type { HostProcess } from './host.js'
-import { narrateDevice, narrateDirect, narrateRegistration, narrateTunnel } from './narrate.js'
+import { narrateDevice, narrateDirect, narrateRegistration, narrateTunnel, partLog } from './narrate.js'
 import type { Plan } from './plan.js'
 import type { GatewayStatus } from './status-socket.js'
 
@@ -62,7 +66,7 @@ class ComposedGateway implements Gateway {
   readonly #tunnel: Tunnel | undefined
   readonly #direct: DirectProof | undefined
   readonly #site: Site | undefined
-  readonly #link: Link & { acceptDivergence(): void }
+  readonly #link: AgreedLink
   readonly #policy: AccessPolicy
   /** Ends the parts one after the other; each has its own, so that the order of a stop is ours. */
   readonly #stopDevice = new AbortController()
@@ -81,7 +85,9 @@ class ComposedGateway implements Gateway {
     const { device: devicePlan } = plan
     this.#startedAtMs = clock.nowMs()
     this.#serving = new StateCell<ServingState>({ state: 'binding', reason: 'not started yet' }, clock)
-    const statistics = createStatistics(clock, (error) => log.error({ err: error }, 'a listener of the statistics failed'))
+    const statistics = createStatistics(clock, (error) =>
+      log.error({ err: error }, 'a listener of the statistics failed'),
+    )
     const probe = createProbe({ random, clock, version })
 
     this.#device = createDevice({
@@ -91,25 +97,27 @@ class ComposedGateway implements Gateway {
       io: createNodeIo({ clock, log }),
       clock,
       random,
-      log: log.child({ part: 'device' }),
+      log: partLog(log, 'device'),
     })
     this.#tunnel =
       plan.tunnel === undefined
         ? undefined
         : createTunnel(tunnelOptions(plan, plan.tunnel, probe.probeSelf, host, log, () => this.#site))
     this.#site = plan.siteAgent === undefined ? undefined : this.#createSite(plan.siteAgent)
-    const composed = composeLink({
+    this.#link = composeLink({
       plan,
       host,
       log: log.child({ part: 'link' }),
+      device: this.#device,
       totals: this.#site,
       controlAddress: () => this.#controlAddress(),
+      peerCredentials: () => undefined,
     })
-    this.#link = composed.link
+    followSession(this.#link, statistics, log)
     this.#policy = createAccessPolicy({
       siteHostAddresses: () => this.#tunnel?.hostAddresses() ?? this.#siteHost(),
       allowKeys: plan.config.server?.allow ?? [],
-      sessionPeer: composed.sessionPeer,
+      sessionPeer: (originator, metadata) => this.#link.sessionPeer(originator, metadata),
     })
     this.#server = createDeviceServer({ policy: this.#policy, clock, log: log.child({ part: 'server' }) })
     addDeviceServices(this.#server, {
@@ -117,11 +125,12 @@ class ComposedGateway implements Gateway {
       details: () => this.#details(),
       statistics,
       probe,
+      ...(isPairDevice(this.#device) ? { pair: pairSource(this.#device, this.#link) } : {}),
       clock,
       log: log.child({ part: 'server' }),
-      others: composed.services,
+      others: LINK_SERVICES,
     })
-    this.#server.addServices(composed.addServices)
+    this.#server.addServices((server, handling) => addLinkService(server, this.#link, handling))
     this.#feed = feedDevice(this.#device, this.#link, devicePlan.bytesPerKey, statistics, log.child({ part: 'device' }))
     this.#tunnel?.onConnection(({ stream, originator }) => this.#server.inject(stream, originator))
     this.#direct =
@@ -144,7 +153,7 @@ class ComposedGateway implements Gateway {
       },
       clock,
       random,
-      log: this.log.child({ part: 'registration' }),
+      log: partLog(this.log, 'registration'),
       unregisterTimeoutMs: stopSiteMs - 100,
       ...(config.site?.pollMs === undefined ? {} : { pollMs: config.site.pollMs }),
     })

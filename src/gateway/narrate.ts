@@ -98,6 +98,17 @@ function ofDirect(state: DirectProofState): Line {
     : { level: 'warn', text: `control address not proven: ${state.reason}` }
 }
 
+/**
+ * The logger of a part whose states are narrated here: its own account of them would say everything twice, so it speaks
+ * below warnings only where somebody asked for detail.
+ */
+export function partLog(log: Logger, part: string): Logger {
+  return log.child(
+    { part },
+    log.isLevelEnabled('debug') ? {} : { level: log.isLevelEnabled('warn') ? 'warn' : log.level },
+  )
+}
+
 /** Says each change once: a proof that is merely renewed is no news. */
 function follow<S extends { state: string }>(
   cell: ReadonlyCell<S>,
@@ -113,7 +124,6 @@ function follow<S extends { state: string }>(
     last = key
     log[level]({ part, state: state.state }, text)
   }
-  tell(cell.value)
   cell.subscribe(tell)
 }
 

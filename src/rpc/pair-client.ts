@@ -1,5 +1,5 @@
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from '@bufbuild/protobuf'
-import type { Client } from '@grpc/grpc-js'
+import type { Client, Metadata } from '@grpc/grpc-js'
 import { messageOf } from '../base/errors.js'
 import { clientStream, RpcError, unary } from './bridge.js'
 import { IIDQWrapper } from './gen/cqp/remote/clavis_pb.js'
@@ -14,6 +14,8 @@ export interface PairClientOptions {
   readonly failure: (status: PairStatusName, message: string) => Error
   /** A call without an answer ends after this time even if nobody hangs up; default 30 s. */
   readonly deadlineMs?: number
+  /** Sent with every call; a gateway at the other end knows its session's peer by it. */
+  readonly metadata?: () => Metadata
 }
 
 /** Calls to the device at the other site. Each rejects with what `failure` makes. */
@@ -26,7 +28,8 @@ export interface PairClient {
   useKeyIds(signal: AbortSignal): { send(ids: readonly bigint[]): Promise<void>; end(): Promise<void> }
 }
 
-export function createPairClient({ client, failure, deadlineMs = 30_000 }: PairClientOptions): PairClient {
+export function createPairClient({ client, failure, deadlineMs = 30_000, metadata }: PairClientOptions): PairClient {
+  const withMetadata = (): { metadata?: Metadata } => (metadata === undefined ? {} : { metadata: metadata() })
   const translated = (error: unknown): Error =>
     failure(statusNameOf(error), error instanceof RpcError ? error.details : messageOf(error))
 
@@ -36,7 +39,7 @@ export function createPairClient({ client, failure, deadlineMs = 30_000 }: PairC
     signal: AbortSignal,
   ): Promise<MessageShape<O>> {
     try {
-      return (await unary(client, method, request, { deadlineMs, signal })).message
+      return (await unary(client, method, request, { deadlineMs, signal, ...withMetadata() })).message
     } catch (error) {
       throw translated(error)
     }
@@ -63,7 +66,7 @@ export function createPairClient({ client, failure, deadlineMs = 30_000 }: PairC
       return answersOf(await call(ISift.method.verifyBases, { basis }, signal))
     },
     useKeyIds(signal) {
-      const stream = clientStream(client, IIDQWrapper.method.useKeyID, { deadlineMs: Infinity, signal })
+      const stream = clientStream(client, IIDQWrapper.method.useKeyID, { deadlineMs: Infinity, signal, ...withMetadata() })
       const fail = async (): Promise<never> => {
         const { code, details } = await stream.status
         throw translated(new RpcError(code, details))

@@ -1,0 +1,85 @@
+/** Makes the link of one gateway: journal, peer, agreement, and the pair's hooks where the device makes keys in pairs. */
+import { join } from 'node:path'
+import type { ChannelCredentials } from '@grpc/grpc-js'
+import type { Device } from '../device/contract.js'
+import { isPairDevice } from '../device/pair-contract.js'
+import { fileJournal } from '../link/journal.js'
+import { createLink, type AgreedLink } from '../link/link.js'
+import { createPeerConnector } from '../link/peer-client.js'
+import type { Logger } from '../observe/log.js'
+import type { Statistics } from '../observe/statistics.js'
+import type { SiteTotals } from '../rpc/site-totals.js'
+import { pairHooksOf } from './compose-pair.js'
+import type { HostProcess } from './host.js'
+import type { Plan } from './plan.js'
+import { safeFileName } from './state-folder.js'
+
+/** Without a SiteAgent nobody tells totals. */
+const noTotals: SiteTotals = { dialect: () => 'unknown', onTotal: () => () => {}, reporting: () => false }
+
+export interface LinkParts {
+  readonly plan: Plan
+  readonly host: HostProcess
+  readonly log: Logger
+  readonly device: Device
+  readonly totals: SiteTotals | undefined
+  readonly controlAddress: () => string | undefined
+  readonly peerCredentials: () => ChannelCredentials | undefined
+}
+
+/** The journal of a device's link; one file an id. */
+export function journalPath(stateFolder: string, id: string): string {
+  return join(stateFolder, `${safeFileName(id)}.journal`)
+}
+
+export function composeLink(parts: LinkParts): AgreedLink {
+  const { plan, host, log, device } = parts
+  const { smallestBatchKeys, longestWaitMs, maxHeldKeys, maxHeldAgeMs } = plan.config.link ?? {}
+  const link: AgreedLink = createLink({
+    kind: plan.device.kind,
+    bytesPerKey: plan.device.bytesPerKey,
+    controlAddress: parts.controlAddress,
+    totals: parts.totals ?? noTotals,
+    connector: createPeerConnector({ credentials: parts.peerCredentials }),
+    journal: fileJournal(journalPath(plan.stateFolder, plan.device.id)),
+    clock: host.clock,
+    random: host.random,
+    log,
+    batch: {
+      ...(smallestBatchKeys === undefined ? {} : { minKeys: smallestBatchKeys }),
+      ...(longestWaitMs === undefined ? {} : { maxWaitMs: longestWaitMs }),
+    },
+    hold: {
+      ...(maxHeldKeys === undefined ? {} : { maxKeys: maxHeldKeys }),
+      ...(maxHeldAgeMs === undefined ? {} : { maxAgeMs: maxHeldAgeMs }),
+    },
+    ...(isPairDevice(device) ? { pair: pairHooksOf(device, parts.peerCredentials, log) } : {}),
+  })
+  return link
+}
+
+/** Logs the session's steps and puts the peer into the statistics' parameters. */
+export function followSession(link: AgreedLink, statistics: Statistics, log: Logger): void {
+  let peer: string | undefined
+  link.session.subscribe((state) => {
+    if (state.state !== 'started') {
+      if (peer !== undefined) {
+        statistics.sessionEnded()
+        log.info({ part: 'session' }, `session with ${peer} ended`)
+        peer = undefined
+      }
+      if (state.state === 'starting' && state.reason !== '') log.warn({ part: 'session' }, `session: ${state.reason}`)
+      if (state.state === 'none' && state.errorCode !== 0) log.warn({ part: 'session' }, `no session: ${state.reason}`)
+      return
+    }
+    if (peer === state.peerAddress) return
+    peer = state.peerAddress
+    statistics.sessionStarted(peer)
+    // The initiator's call is the last of the eight steps; the left side is who receives it.
+    const step = state.role === 'left' ? { step: 8, name: 'SessionStarting' } : {}
+    log.info(
+      { part: 'session', role: state.role, ...step },
+      `session with ${peer} started; this is the ${state.role} side`,
+    )
+  })
+}
