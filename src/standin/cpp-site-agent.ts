@@ -7,8 +7,6 @@ import type { Unsubscribe } from '../base/cell.js'
 import { systemClock, type Clock } from '../base/clock.js'
 import { GatewayError } from '../base/errors.js'
 import { systemRandom, type Random } from '../base/random.js'
-import { create } from '@bufbuild/protobuf'
-import { PhysicalPathSchema, type PhysicalPath } from '../rpc/gen/cqp/remote/site_pb.js'
 import { noFaults, type CppFaults, type CppSiteAgentOptions } from './cpp-options.js'
 import { CppSiteServices } from './cpp-site-services.js'
 import { EventLog } from './event-log.js'
@@ -162,12 +160,4 @@ export async function startCppSiteAgent(options: CppSiteAgentOptions): Promise<S
   const agent = new CppSiteAgent(options)
   await agent.start()
   return agent
-}
-
-/** A path of one hop, as an operator spells it. */
-export function pathOf(
-  first: { site: string; deviceId: string },
-  second: { site: string; deviceId: string },
-): PhysicalPath {
-  return create(PhysicalPathSchema, { hops: [{ first, second }] })
 }

@@ -1,64 +1,16 @@
 import { createHash } from 'node:crypto'
 import { status } from '@grpc/grpc-js'
-import { afterEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { ISiteAgent } from '../../src/rpc/gen/cqp/remote/site_pb.js'
 import { IKey } from '../../src/rpc/gen/cqp/remote/keys_pb.js'
-import { RpcError } from '../../src/rpc/rpc-error.js'
-import { pathOf, startCppSiteAgent, type StandinSiteAgent } from '../../src/standin/cpp-site-agent.js'
-import type { CppSiteAgentOptions } from '../../src/standin/cpp-options.js'
-import { callUnary, dial } from '../../src/standin/wire.js'
-import { startPlainDevice, testKeys, type PlainDevice } from './support/plain-device.js'
+import { pathOf } from '../../src/site/link-path.js'
+import type { StandinSiteAgent } from '../../src/standin/cpp-site-agent.js'
+import { callUnary } from '../../src/standin/wire.js'
+import { callsOf, codeOf, soon, useBench } from './support/bench.js'
+import { testKeys } from './support/plain-device.js'
 
-const cleanups: (() => void | Promise<void>)[] = []
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
-})
-const soon = (): AbortSignal => AbortSignal.timeout(10_000)
-
-async function site(options: CppSiteAgentOptions): Promise<StandinSiteAgent> {
-  const agent = await startCppSiteAgent({ connectWaitMs: 1000, keyWaitMs: 300, ...options })
-  cleanups.push(() => agent.close())
-  return agent
-}
-
-async function device(): Promise<PlainDevice> {
-  const made = await startPlainDevice()
-  cleanups.push(() => made.close())
-  return made
-}
-
-function clientOf(agent: StandinSiteAgent): ReturnType<typeof dial> {
-  const client = dial(agent.address)
-  cleanups.push(() => client.close())
-  return client
-}
-
-function register(agent: StandinSiteAgent, id: string, address: string): Promise<unknown> {
-  const details = { config: { id, kind: 'dummyqkd' }, bindAddress: address, controlAddress: address }
-  return callUnary(clientOf(agent), ISiteAgent.method.registerDevice, details)
-}
-
-async function codeOf(call: Promise<unknown>): Promise<number> {
-  return call.then(
-    () => 0,
-    (error: unknown) => (error instanceof RpcError ? error.code : -1),
-  )
-}
-
-async function pair(optionsA: Partial<CppSiteAgentOptions> = {}, optionsB: Partial<CppSiteAgentOptions> = {}) {
-  const a = await site({ name: 'A', ...optionsA })
-  const b = await site({ name: 'B', seat: 'right', ...optionsB })
-  const alice = await device()
-  const bob = await device()
-  await register(a, 'a', alice.address)
-  await register(b, 'b', bob.address)
-  const path = pathOf({ site: a.url, deviceId: 'a' }, { site: b.url, deviceId: 'b' })
-  const start = (): Promise<unknown> => callUnary(clientOf(a), ISiteAgent.method.startNode, path)
-  const end = (): Promise<unknown> => callUnary(clientOf(a), ISiteAgent.method.endKeyExchange, path)
-  return { a, b, alice, bob, path, start, end }
-}
-
-const callsOf = (made: PlainDevice): string[] => made.calls.history.map(({ call }) => call)
+const bench = useBench()
+const { pair } = bench
 
 describe('the eight steps', () => {
   test('StartNode at site A makes both sites ask their devices, and site B start the session with A’s device as peer', async () => {
@@ -94,7 +46,7 @@ describe('the eight steps', () => {
     const path = pathOf({ site: a.url, deviceId: 'a' }, { site: b.url, deviceId: 'b' })
     const hop = path.hops[0]
     if (hop?.first !== undefined) hop.first.deviceAddress = '192.0.2.1:1'
-    await callUnary(clientOf(a), ISiteAgent.method.startNode, path)
+    await callUnary(bench.client(a), ISiteAgent.method.startNode, path)
     expect(await bob.calls.until(({ call }) => call === 'RunSession', soon())).toMatchObject({
       peerAddress: alice.address,
     })
@@ -146,7 +98,7 @@ describe('asking for keys', () => {
   test('a store that does not exist, no key at once, an id that does not come', async () => {
     const { a, b, alice, bob, start } = await pair()
     const ask = (agent: StandinSiteAgent, siteTo: string, id?: bigint) =>
-      callUnary(clientOf(agent), IKey.method.getSharedKey, {
+      callUnary(bench.client(agent), IKey.method.getSharedKey, {
         siteTo,
         ...(id === undefined ? {} : { opt: { case: 'keyId' as const, value: id } }),
       })
