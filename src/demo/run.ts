@@ -42,8 +42,9 @@ export interface DemoResult {
 const pollMs = 250
 /** Ctrl+C ends everything within 2 s: what has not ended by then is killed. */
 const stopGraceMs = 1_500
-/** Keys at each site before a fault is injected. */
+/** Keys at each site before a fault is injected, and after it before it counts as survived. */
 const keysBeforeFault = 10
+const keysAfterFault = 10
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
@@ -67,7 +68,7 @@ class Demo {
   readonly #abort = new AbortController()
   #keeper: LineProcess | undefined
   #comparison: Comparison | undefined
-  #fault: { injectedAtMs: number; recoveredAtMs: number | null; keysThen: number } | undefined
+  #fault: { injectedAtMs: number; recoveredAtMs: number | null; keysThen: number | undefined } | undefined
 
   constructor(
     private readonly options: DemoOptions,
@@ -192,31 +193,32 @@ class Demo {
     if (fault === undefined) return
     if (this.#fault === undefined) {
       if (this.#commonKeys < keysBeforeFault) return
-      this.#fault = { injectedAtMs: this.#elapsedMs, recoveredAtMs: null, keysThen: this.#commonKeys }
+      this.#fault = { injectedAtMs: this.#elapsedMs, recoveredAtMs: null, keysThen: undefined }
       this.#tell(`FAULT ${fault.name}: ${fault.what} (site A)`)
       void this.#inject(fault).catch((error: unknown) => this.#tell(`fault ${fault.name}: ${String(error)}`))
       return
     }
-    if (this.#fault.recoveredAtMs !== null || this.#elapsedMs - this.#fault.injectedAtMs < 1_000) return
-    const renewed = fault.target === 'site-agent'
-    if (this.#commonKeys > (renewed ? 0 : this.#fault.keysThen)) {
-      this.#fault.recoveredAtMs = this.#elapsedMs
-      this.#tell(`SURVIVED ${fault.name}: keys flow again at both sites`)
-    }
+    const { keysThen, recoveredAtMs } = this.#fault
+    if (keysThen === undefined || recoveredAtMs !== null || this.#commonKeys < keysThen + keysAfterFault) return
+    this.#fault.recoveredAtMs = this.#elapsedMs
+    this.#tell(`SURVIVED ${fault.name}: keys flow again at both sites`)
   }
 
   async #inject(fault: DemoFault): Promise<void> {
     const [site, other] = this.#sites
     if ('command' in fault.action) {
       site.process(fault.target)?.send(fault.action.command)
-      return
+      await pause(fault.lastsMs, this.#abort.signal)
+    } else {
+      await site.restart(fault.target, fault.action.killForMs)
+      if (fault.target === 'site-agent') {
+        // One empty store and one full one never agree again: the operator renews the other one too, as status tells him.
+        this.#tell('operator: renewing the store of site B as well')
+        await other.restart('site-agent', 100)
+      }
     }
-    await site.restart(fault.target, fault.action.killForMs)
-    if (fault.target === 'site-agent') {
-      // One empty store and one full one never agree again: the operator renews the other one too, as status tells him.
-      this.#tell('operator: renewing the store of site B as well')
-      await other.restart('site-agent', 100)
-    }
+    // From here on it is recovery: so many keys more at both sites, and it is over.
+    if (this.#fault !== undefined) this.#fault.keysThen = Math.max(...this.#sites.map(({ keys }) => keys))
   }
 
   #finished(): boolean {

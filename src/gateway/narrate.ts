@@ -100,12 +100,12 @@ function ofDirect(state: DirectProofState): Line {
 
 /**
  * The logger of a part whose states are narrated here: its own account of them would say everything twice, so it speaks
- * below warnings only where somebody asked for detail.
+ * below errors only where somebody asked for detail.
  */
 export function partLog(log: Logger, part: string): Logger {
   return log.child(
     { part },
-    log.isLevelEnabled('debug') ? {} : { level: log.isLevelEnabled('warn') ? 'warn' : log.level },
+    log.isLevelEnabled('debug') ? {} : { level: log.isLevelEnabled('error') ? 'error' : log.level },
   )
 }
 
