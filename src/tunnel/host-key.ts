@@ -4,6 +4,18 @@ import { formatHostPort, type HostPort } from '../base/host-port.js'
 import { matchesHosts, type KnownHostsLine } from './known-hosts.js'
 import { fingerprintOf, normalFingerprint, readPublicKey } from './ssh-wire.js'
 
+/** A host key as a server showed it. */
+export interface ShownKey {
+  /** `ssh-ed25519` … */
+  readonly type: string
+  /** `SHA256:…` */
+  readonly fingerprint: string
+}
+
+export function shownKeyOf(blob: Buffer): ShownKey {
+  return { type: readPublicKey(blob)?.type ?? 'unknown type', fingerprint: fingerprintOf(blob) }
+}
+
 export interface HostKeyTrust {
   readonly lines: readonly KnownHostsLine[]
   readonly files: readonly string[]
@@ -35,13 +47,13 @@ export function checkPins(pinned: readonly string[]): string[] {
  * Returns where the key is accepted. Throws E_HOST_KEY_REVOKED, E_HOST_KEY_CHANGED (with both fingerprints, file and
  * line) or E_HOST_KEY_UNKNOWN (with the fingerprint and the command that accepts it).
  */
-export function checkHostKey(server: HostPort, blob: Buffer, trust: HostKeyTrust): void {
-  const seen = fingerprintOf(blob)
-  const type = readPublicKey(blob)?.type ?? 'unknown type'
+export function checkHostKey(server: HostPort, shown: ShownKey, trust: HostKeyTrust): void {
+  const { type, fingerprint: seen } = shown
+  const isShown = (line: KnownHostsLine): boolean => fingerprintOf(line.key.blob) === seen
   const where = formatHostPort(server)
   const lines = trust.lines.filter((line) => matchesHosts(line.hosts, server))
   const details = { host: server.host, port: server.port, seen, keyType: type }
-  const revoked = lines.find((line) => line.marker === 'revoked' && line.key.blob.equals(blob))
+  const revoked = lines.find((line) => line.marker === 'revoked' && isShown(line))
   if (revoked !== undefined) {
     throw new GatewayError(
       'E_HOST_KEY_REVOKED',
@@ -61,7 +73,7 @@ export function checkHostKey(server: HostPort, blob: Buffer, trust: HostKeyTrust
     )
   }
   const accepted = lines.filter((line) => line.marker === 'none')
-  if (accepted.some((line) => line.key.blob.equals(blob))) return
+  if (accepted.some(isShown)) return
   const other = accepted.find((line) => line.key.type === type) ?? accepted[0]
   if (other !== undefined) {
     const expected = fingerprintOf(other.key.blob)

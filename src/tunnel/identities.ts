@@ -16,6 +16,8 @@ export interface IdentityOptions {
   readonly agent: string | undefined
   /** Absent: nobody can be asked (no terminal). */
   readonly prompt: PassphrasePrompt | undefined
+  /** The system's ssh reads the files too: what only it understands (hardware keys) is fine, and it has keys of its own. */
+  readonly forSystemSsh?: boolean
 }
 
 export interface Identity {
@@ -25,6 +27,8 @@ export interface Identity {
 
 export interface Identities {
   readonly keys: readonly Identity[]
+  /** Those of them whose file is encrypted. */
+  readonly decrypted: readonly Identity[]
   readonly agent: string | undefined
   /** Files that were passed over, each a sentence. */
   readonly warnings: readonly string[]
@@ -151,12 +155,14 @@ export async function loadIdentities(
   cache: KeyCache = new Map(),
 ): Promise<Identities> {
   const keys: Identity[] = []
+  const decrypted: Identity[] = []
   const passedOver: GatewayError[] = []
   for (const file of options.files) {
     const { text, stamp } = await readKeyFile(file)
     const cached = cache.get(file)
     if (cached?.stamp === stamp) {
       keys.push({ file, key: cached.key })
+      if (isEncrypted(text)) decrypted.push({ file, key: cached.key })
       continue
     }
     let key: ParsedKey | Error
@@ -167,8 +173,10 @@ export async function loadIdentities(
         continue
       }
       key = await decrypt(file, text, options.prompt, signal)
+      decrypted.push({ file, key })
     } else key = parse(text, undefined)
     if (key instanceof Error) {
+      if (options.forSystemSsh === true) continue
       throw unusable(file, key.message, 'give a private key in PEM or OpenSSH form (ssh-keygen -t ed25519)', key)
     }
     if (key.type === 'ssh-dss')
@@ -176,11 +184,11 @@ export async function loadIdentities(
     cache.set(file, { stamp, key })
     keys.push({ file, key })
   }
-  if (keys.length === 0 && options.agent === undefined) {
+  if (keys.length === 0 && options.agent === undefined && (options.forSystemSsh !== true || passedOver.length > 0)) {
     if (passedOver[0] !== undefined) throw passedOver[0]
     throw new GatewayError('E_KEY_FILE', 'nothing to log in with: no key file and no ssh-agent', {
       remedy: 'give a key file with -i FILE, or --agent where an ssh-agent runs',
     })
   }
-  return { keys, agent: options.agent, warnings: passedOver.map((error) => `${error.message}: passed over`) }
+  return { keys, decrypted, agent: options.agent, warnings: passedOver.map((error) => `${error.message}: passed over`) }
 }

@@ -115,6 +115,12 @@ export interface TunnelOptions {
   readonly timings?: Partial<TunnelTimings>
   readonly probe: ProbeSelf
   readonly prompt?: PassphrasePrompt | undefined
+  /** The system's ssh; default `ssh` on the path. */
+  readonly sshProgram?: string
+  /** Its configuration file, `none` for none; default what it reads by itself. */
+  readonly sshConfigFile?: string
+  /** Where the server reaches its own sshd, for `openssh+ssh2`; default localhost and the port that is dialled. */
+  readonly innerTarget?: HostPort
   /** Name resolution; default the system's. */
   readonly lookup?: LookupAddresses
   readonly clock: Clock

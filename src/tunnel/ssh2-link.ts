@@ -15,6 +15,8 @@ export interface Ssh2LinkFacts {
   /** Key exchange of the layer outside, where there is one. */
   readonly outerKeyExchange?: string
   readonly postQuantum: boolean
+  /** What the carrier said last, where there is one. */
+  readonly lastWords?: () => string | undefined
 }
 
 /** What code that expects a `net.Socket` looks for on a forwarded stream. */
@@ -103,7 +105,7 @@ export class Ssh2Link implements TunnelLink {
     this.closed = new Promise((resolve) => {
       this.#client.once('close', () => {
         this.#gone = true
-        resolve(this.#reason ?? 'the server closed the connection')
+        resolve(this.#reason ?? facts.lastWords?.() ?? 'the server closed the connection')
         setImmediate(() => this.#dropChannels())
       })
     })

@@ -4,6 +4,7 @@ import { GatewayError, messageOf } from '../base/errors.js'
 import { formatHostPort, type HostPort } from '../base/host-port.js'
 import type { Duplex } from 'node:stream'
 import type { ForwardedConnection, Tunnel, TunnelBackendName, TunnelState } from './contract.js'
+import { createBackend } from './backends.js'
 import { HostAddresses } from './host-addresses.js'
 import { checkPins } from './host-key.js'
 import { loadIdentities, stampOf, type Identities, type KeyCache } from './identities.js'
@@ -15,7 +16,6 @@ import { ProofKeeper } from './proof-keeper.js'
 import { createRetrySchedule } from './retry.js'
 import { formatServerAddress } from './server-address.js'
 import { watchForSleep } from './sleep-watch.js'
-import { createSsh2Backend } from './ssh2-backend.js'
 
 /** How often a wait for a better key looks whether the files changed. */
 const LOOK_AT_FILES_MS = 2_000
@@ -69,7 +69,7 @@ class SupervisedTunnel implements Tunnel {
       retry: this.#retry,
       onReason: (reason) => (this.#lastReason = reason),
     })
-    this.#backend = createSsh2Backend(
+    this.#backend = createBackend(
       { ...options, pinnedFingerprints: checkPins(options.pinnedFingerprints ?? []) },
       this.#timings,
       () => this.#loadIdentities(),
@@ -97,6 +97,11 @@ class SupervisedTunnel implements Tunnel {
     if (this.#link?.postQuantum === false) {
       warnings.push(
         `the tunnel's key exchange (${this.#link.keyExchange}) is not post-quantum: who records the tunnel today can read the keys in it once that exchange is broken`,
+      )
+    }
+    if (!this.#backend.knowsOriginators && this.#link !== undefined) {
+      warnings.push(
+        'this back end hides who calls: access rules by address do not hold, every caller looks like this machine',
       )
     }
     warnings.push(...this.#proof.warnings())
@@ -174,8 +179,13 @@ class SupervisedTunnel implements Tunnel {
   }
 
   async #loadIdentities(): Promise<Identities> {
-    const { identityFiles, agent, prompt } = this.options
-    this.#identities = await loadIdentities({ files: identityFiles, agent, prompt }, this.#signal, this.#keyCache)
+    const { identityFiles, agent, prompt, backend } = this.options
+    const forSystemSsh = backend === 'openssh' || backend === 'auto'
+    this.#identities = await loadIdentities(
+      { files: identityFiles, agent, prompt, forSystemSsh },
+      this.#signal,
+      this.#keyCache,
+    )
     return this.#identities
   }
 

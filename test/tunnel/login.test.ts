@@ -21,7 +21,7 @@ describe('logging in', () => {
     })
     await running.until('proven')
     const again = running.next('proven')
-    for (const pid of sshd.sessions()) process.kill(pid, 'SIGKILL')
+    sshd.signalSessions('SIGKILL')
     await running.next('down')
     await again
     await running.until('proven')

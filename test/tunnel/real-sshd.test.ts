@@ -179,7 +179,7 @@ describe("a tunnel to Debian's sshd", () => {
     await running.until('proven')
     const line = readFileSync(`${sshd.keyFile}.pub`, 'utf8')
     sshd.setAuthorizedKeys('')
-    for (const pid of sshd.sessions()) process.kill(pid, 'SIGKILL')
+    sshd.signalSessions('SIGKILL')
     const state = await running.until('needs-attention')
     expect(state.reason).toMatch(/refused every key/)
     sshd.setAuthorizedKeys(line)

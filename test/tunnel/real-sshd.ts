@@ -43,6 +43,8 @@ export interface RealSshd {
   log(): string
   /** Process ids that serve one connection each. */
   sessions(): number[]
+  /** To all of them; those that are gone meanwhile are passed over. */
+  signalSessions(signal: NodeJS.Signals): void
   /** Public host key lines, `type base64`. */
   hostKeys(): string[]
   setAuthorizedKeys(text: string): void
@@ -58,6 +60,16 @@ export function keygen(file: string, type: string, passphrase = ''): void {
 
 function childrenOf(pid: number): number[] {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number)
+}
+
+export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, signal)
+    } catch {
+      // It ended by itself.
+    }
+  }
 }
 
 async function untilListening(port: number, child: ChildProcess, log: () => string): Promise<void> {
@@ -140,13 +152,7 @@ export async function startRealSshd(options: RealSshdOptions = {}): Promise<Real
     const ended = once(child, 'exit')
     child.kill(signal)
     await ended
-    for (const pid of mine) {
-      try {
-        process.kill(pid, 'SIGKILL')
-      } catch {
-        // It ended by itself.
-      }
-    }
+    signalAll(mine, 'SIGKILL')
   }
   onCleanup(() => stop())
   await start()
@@ -163,6 +169,7 @@ export async function startRealSshd(options: RealSshdOptions = {}): Promise<Real
     },
     log: () => log,
     sessions,
+    signalSessions: (signal) => signalAll(sessions(), signal),
     hostKeys,
     setAuthorizedKeys: (text) => writeFileSync(authorized, text),
     newHostKey() {

@@ -1,0 +1,97 @@
+/** The choice of a back end where none is named. */
+import { GatewayError } from '../base/errors.js'
+import type { Logger } from '../observe/log.js'
+import type { TunnelBackendName } from './contract.js'
+import type { Identities } from './identities.js'
+import type { LinkTaker, TunnelBackend, TunnelLink } from './link.js'
+import { INNER_STEP } from './nested-backend.js'
+import { opensshAbility } from './openssh-command.js'
+
+export interface AutoParts {
+  readonly ssh2: TunnelBackend
+  readonly openssh: TunnelBackend
+  readonly nested: TunnelBackend
+  readonly program: string
+  readonly requirePostQuantum: boolean
+  readonly identities: () => Promise<Identities>
+  readonly log: Logger
+}
+
+/**
+ * `openssh+ssh2` where the system's ssh and the server agree on a post-quantum key exchange and the server lets us
+ * through to its own sshd; `openssh` where there are no keys that ssh2 could use; else `ssh2`. The choice is kept for
+ * as long as it works, and made anew after it failed.
+ */
+export class AutoBackend implements TunnelBackend {
+  #chosen: TunnelBackend
+  #works = false
+  #why = 'not tried yet'
+
+  constructor(private readonly parts: AutoParts) {
+    this.#chosen = parts.nested
+  }
+
+  get name(): TunnelBackendName {
+    return this.#chosen.name
+  }
+
+  get knowsOriginators(): boolean {
+    return this.#chosen.knowsOriginators
+  }
+
+  /** Why it is the one it is. */
+  get why(): string {
+    return this.#why
+  }
+
+  async connect(taker: LinkTaker, signal: AbortSignal): Promise<TunnelLink> {
+    if (this.#works) {
+      try {
+        return await this.#chosen.connect(taker, signal)
+      } catch (error) {
+        this.#works = !mayHelpToChoose(error)
+        throw error
+      }
+    }
+    const { ssh2, openssh, nested, program, requirePostQuantum, identities } = this.parts
+    const { keys, agent } = await identities()
+    if (keys.length === 0 && agent === undefined) {
+      return this.#use(openssh, "only the system's ssh has keys", taker, signal)
+    }
+    const ability = await opensshAbility(program)
+    if (!requirePostQuantum && (ability === undefined || ability.postQuantum.length === 0)) {
+      const lacks = ability === undefined ? 'is not installed' : 'has no post-quantum key exchange'
+      return this.#use(ssh2, `the system's ssh ${lacks}`, taker, signal)
+    }
+    try {
+      const link = await nested.connect(taker, signal)
+      if (link.postQuantum) return this.#chose(nested, `${link.keyExchange} with ${program}`, link)
+      link.destroy('another back end is as good')
+      return await this.#use(ssh2, 'the server has no post-quantum key exchange', taker, signal)
+    } catch (error) {
+      if (requirePostQuantum || !mayHelpToChoose(error) || !(error instanceof GatewayError)) throw error
+      return this.#use(ssh2, error.message, taker, signal)
+    }
+  }
+
+  async #use(backend: TunnelBackend, why: string, taker: LinkTaker, signal: AbortSignal): Promise<TunnelLink> {
+    return this.#chose(backend, why, await backend.connect(taker, signal))
+  }
+
+  #chose(backend: TunnelBackend, why: string, link: TunnelLink): TunnelLink {
+    if (this.#chosen !== backend || this.#why !== why) {
+      this.parts.log.info({ backend: backend.name }, `tunnel back end ${backend.name}: ${why}`)
+    }
+    this.#chosen = backend
+    this.#why = why
+    this.#works = true
+    return link
+  }
+}
+
+/** Failures that another back end would not share. */
+function mayHelpToChoose(error: unknown): boolean {
+  if (!(error instanceof GatewayError)) return false
+  const step = error.details['step']
+  return error.code === 'E_NO_POST_QUANTUM' || step === INNER_STEP || step === 'ssh'
+}

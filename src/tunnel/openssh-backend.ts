@@ -1,0 +1,45 @@
+/** The back end `openssh`: the system's ssh. Its configuration, agents, certificates and key exchanges; originators hidden. */
+import { join } from 'node:path'
+import type { Identities } from './identities.js'
+import type { LinkTaker, TunnelBackend, TunnelLink } from './link.js'
+import { OpensshControl } from './openssh-control.js'
+import { OpensshLink } from './openssh-link.js'
+import { OpensshProcess } from './openssh-process.js'
+import { prepareOpenssh, untilAuthenticated } from './openssh-session.js'
+import type { TunnelOptions, TunnelTimings } from './options.js'
+import { DEFAULT_MAX_CONNECTIONS } from './ssh2-backend.js'
+
+export function createOpensshBackend(
+  options: TunnelOptions,
+  timings: TunnelTimings,
+  identities: () => Promise<Identities>,
+): TunnelBackend {
+  const { server, clock } = options
+  return {
+    name: 'openssh',
+    knowsOriginators: false,
+    async connect(taker: LinkTaker, signal: AbortSignal): Promise<TunnelLink> {
+      const session = await prepareOpenssh(options, timings, await identities(), signal)
+      const socketPath = join(session.folder, 'c')
+      const ssh = OpensshProcess.background(session.program, [
+        ...['-M', '-S', socketPath, '-o', 'ControlPersist=no', ...session.args],
+        ...['-v', '-N', '--', server.host],
+      ])
+      void ssh.exited.then(() => session.dispose())
+      const { keyExchange, postQuantum } = await untilAuthenticated(ssh, session, options, timings, signal)
+      await ssh.until((facts) => facts.controlReady)
+      return new OpensshLink({
+        ssh,
+        control: new OpensshControl(session.program, socketPath, clock),
+        folder: session.folder,
+        keyExchange,
+        postQuantum,
+        address: ssh.facts.address ?? server.host,
+        taker,
+        maxConnections: options.maxForwardedConnections ?? DEFAULT_MAX_CONNECTIONS,
+        timings,
+        clock,
+      })
+    },
+  }
+}

@@ -1,0 +1,82 @@
+/** Requests to a running ssh master over its control socket. */
+import { execFile } from 'node:child_process'
+import type { Duplex } from 'node:stream'
+import { withDeadline, type Clock } from '../base/clock.js'
+import { GatewayError } from '../base/errors.js'
+import { formatHostPort, type HostPort } from '../base/host-port.js'
+import { CarriedStream } from './carried-stream.js'
+import { OpensshProcess } from './openssh-process.js'
+
+export interface ControlAnswer {
+  ok: boolean
+  stdout: string
+  stderr: string
+}
+
+/** Never a connection of its own: where the master is gone, `false` is what it would connect through. */
+const ONLY_THE_MASTER = ['-F', 'none', '-o', 'BatchMode=yes', '-o', 'ProxyCommand=false']
+
+/** The host is in the master's hands; ssh wants a word there all the same. */
+const ANY_HOST = 'master'
+
+export class OpensshControl {
+  constructor(
+    private readonly program: string,
+    private readonly socketPath: string,
+    private readonly clock: Clock,
+  ) {}
+
+  /** Runs `ssh -O command`. Rejects with E_DEADLINE or E_CANCELLED. */
+  request(command: 'forward' | 'cancel' | 'exit', args: readonly string[], timeoutMs: number): Promise<ControlAnswer> {
+    const all = [...ONLY_THE_MASTER, '-S', this.socketPath, '-O', command, ...args, ANY_HOST]
+    return withDeadline(this.clock, timeoutMs, `ssh -O ${command}`, (signal) => {
+      return new Promise<ControlAnswer>((resolve) => {
+        execFile(
+          this.program,
+          all,
+          { signal, env: { ...process.env, LC_ALL: 'C' } },
+          (error, stdout: string, stderr: string) => resolve({ ok: error === null, stdout, stderr }),
+        )
+      })
+    })
+  }
+
+  /** Runs `ssh -W`; `masterSaid` gives the master's last words, which hold the reason of a refusal. */
+  async dial(
+    target: HostPort,
+    timeoutMs: number,
+    masterSaid: () => readonly string[],
+    signal: AbortSignal,
+  ): Promise<Duplex> {
+    const where = formatHostPort(target)
+    const before = masterSaid().length
+    const ssh = OpensshProcess.piped(this.program, [
+      ...[...ONLY_THE_MASTER, '-v', '-S', this.socketPath],
+      ...['-W', where, '--', ANY_HOST],
+    ])
+    try {
+      const what = `connecting to ${where} from the server`
+      await withDeadline(this.clock, timeoutMs, what, () => ssh.until((facts) => facts.muxOpened), signal)
+    } catch (error) {
+      ssh.kill()
+      throw error
+    }
+    if (ssh.facts.muxOpened) {
+      const stream = new CarriedStream({ readable: ssh.stdout, writable: ssh.stdin, kill: () => ssh.kill() })
+      return stream.on('error', () => {})
+    }
+    const said = masterSaid()
+    const reason = said.slice(Math.min(before, said.length - 1)).findLast((line) => line.includes('open failed')) ?? ''
+    const dial = /prohibited/.test(reason) ? 'prohibited' : /refused/.test(reason) ? 'refused' : 'failed'
+    throw new GatewayError(
+      'E_CONNECT',
+      dial === 'prohibited'
+        ? `the server does not permit connections to ${where}`
+        : `the server cannot connect to ${where} (${reason.replace(/^channel \d+: open failed: /, '')})`,
+      {
+        ...(dial === 'prohibited' ? { remedy: `add permitopen="${where}" to the key's line in authorized_keys` } : {}),
+        details: { host: target.host, port: target.port, dial },
+      },
+    )
+  }
+}

@@ -1,0 +1,186 @@
+/** What the two back ends on the system's ssh share: keys, host keys and the way to the server. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import net from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { withDeadline } from '../base/clock.js'
+import { GatewayError } from '../base/errors.js'
+import { formatHostPort, type HostPort } from '../base/host-port.js'
+import { isPostQuantum } from './algorithms.js'
+import { fetchHostKey } from './fetch-host-key.js'
+import { acceptedKeyTypes, checkHostKey, shownKeyOf, type HostKeyTrust } from './host-key.js'
+import type { Identities } from './identities.js'
+import { startKeyAgent, type KeyAgent } from './key-agent.js'
+import { formatKnownHostsLine } from './known-hosts.js'
+import { readKnownHosts } from './known-hosts-file.js'
+import { NO_SHARING, opensshAbility, opensshArguments, type OpensshTarget } from './openssh-command.js'
+import { explainOpenssh } from './openssh-errors.js'
+import type { OpensshProcess } from './openssh-process.js'
+import type { TunnelOptions, TunnelTimings } from './options.js'
+import type { ServerAddress } from './server-address.js'
+import { noPostQuantum } from './ssh2-backend.js'
+import { openSocket, openTransport } from './transport.js'
+
+export interface OpensshSession {
+  readonly program: string
+  /** Arguments for the server, without the host. */
+  readonly args: readonly string[]
+  readonly trust: HostKeyTrust
+  /** A folder of this connection's own, 0700. */
+  readonly folder: string
+  /** Takes everything away again; safe to call twice. */
+  dispose(): Promise<void>
+}
+
+/** Passes the connections of one ssh on through a proxy: it has no proxy support of its own. */
+async function startProxyRelay(
+  target: HostPort,
+  options: TunnelOptions,
+  timings: TunnelTimings,
+): Promise<{ address: HostPort; close: () => void }> {
+  const sockets = new Set<net.Socket>()
+  const server = net.createServer({ noDelay: true, pauseOnConnect: true }, (near) => {
+    sockets.add(near)
+    near.on('error', () => {})
+    const stop = new AbortController()
+    near.once('close', () => {
+      sockets.delete(near)
+      stop.abort()
+    })
+    openSocket(target, options, timings, stop.signal).then(
+      ({ stream: far }) => {
+        far.on('error', () => {})
+        far.once('close', () => near.destroy())
+        near.once('close', () => far.destroy())
+        near.pipe(far).pipe(near)
+      },
+      () => near.destroy(),
+    )
+  })
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', resolve)
+  })
+  const bound = server.address()
+  if (typeof bound !== 'object' || bound === null)
+    throw new GatewayError('E_INTERNAL', 'the proxy relay has no address')
+  return {
+    address: { host: '127.0.0.1', port: bound.port },
+    close() {
+      server.close()
+      for (const socket of sockets) socket.destroy()
+    },
+  }
+}
+
+/** Reads the host key first and keeps it only if it is pinned: the system's ssh knows no fingerprints. */
+async function pinnedKnownHosts(
+  folder: string,
+  options: TunnelOptions,
+  timings: TunnelTimings,
+  trust: HostKeyTrust,
+  identities: Identities,
+  signal: AbortSignal,
+): Promise<string> {
+  const { server, clock } = options
+  const { stream } = await openTransport(options, timings, () => Promise.resolve(identities), signal)
+  const types = acceptedKeyTypes(server, trust.lines)
+  const key = await fetchHostKey(stream, server, types, clock, timings.handshakeTimeoutMs, signal)
+  checkHostKey(server, shownKeyOf(key.blob), trust)
+  const file = join(folder, 'known_hosts')
+  await writeFile(file, `${formatKnownHostsLine(server, key)}\n`, { mode: 0o600 })
+  return file
+}
+
+/** Prepares everything that an ssh to the server needs. Rejects with a GatewayError and leaves nothing behind. */
+export async function prepareOpenssh(
+  options: TunnelOptions,
+  timings: TunnelTimings,
+  identities: Identities,
+  signal: AbortSignal,
+): Promise<OpensshSession> {
+  const { server, jump, requirePostQuantum } = options
+  const program = options.sshProgram ?? 'ssh'
+  const ability = await opensshAbility(program)
+  if (ability === undefined) {
+    throw new GatewayError('E_CONNECT', `the program ${program} (OpenSSH) is not on this machine`, {
+      remedy: 'install openssh-client, or choose the back end ssh2',
+      details: { step: 'ssh' },
+    })
+  }
+  if (requirePostQuantum === true && ability.postQuantum.length === 0) {
+    throw noPostQuantum(server, `of ${ability.version}, at best curve25519`)
+  }
+  const folder = await mkdtemp(join(tmpdir(), 'qkd-gw-ssh-'))
+  const undo: (() => Promise<void> | void)[] = [() => rm(folder, { recursive: true, force: true })]
+  const dispose = async (): Promise<void> => {
+    for (const step of undo.splice(0).reverse()) await step()
+  }
+  try {
+    const pinned = options.pinnedFingerprints ?? []
+    const lines = await readKnownHosts(options.knownHostsFiles)
+    const trust: HostKeyTrust = { lines, files: options.knownHostsFiles, pinned }
+    const knownHosts =
+      pinned.length === 0
+        ? options.knownHostsFiles
+        : [await pinnedKnownHosts(folder, options, timings, trust, identities, signal)]
+    let agent: KeyAgent | undefined
+    if (identities.decrypted.length > 0) {
+      agent = await startKeyAgent(identities.decrypted, identities.agent)
+      undo.push(() => agent?.close())
+    }
+    const firstHop: ServerAddress = jump ?? server
+    let connectTo: HostPort | undefined
+    if (options.proxy !== undefined) {
+      const relay = await startProxyRelay(firstHop, options, timings)
+      undo.push(() => relay.close())
+      connectTo = relay.address
+    }
+    const common = {
+      identityFiles: options.identityFiles,
+      agent: agent?.path ?? identities.agent,
+      wholeAgent: identities.agent !== undefined || agent !== undefined,
+    }
+    const hop: Pick<OpensshTarget, 'connectTo'> = connectTo === undefined ? {} : { connectTo }
+    let way: Pick<OpensshTarget, 'connectTo' | 'through'> = hop
+    if (jump !== undefined) {
+      const first = { ...common, ...hop, server: jump, knownHostsFiles: options.knownHostsFiles }
+      way = {
+        through: [
+          program,
+          ...[...NO_SHARING, ...opensshArguments(first, options, timings)],
+          ...['-W', formatHostPort(server), '--', jump.host],
+        ],
+      }
+    }
+    const exchanges = requirePostQuantum === true ? { keyExchanges: ability.postQuantum } : {}
+    const target: OpensshTarget = { ...common, ...way, ...exchanges, server, knownHostsFiles: knownHosts }
+    return { program, args: opensshArguments(target, options, timings), trust, folder, dispose }
+  } catch (error) {
+    await dispose()
+    throw error
+  }
+}
+
+/** Waits until ssh is logged in. Rejects with what it ended for, E_DEADLINE or E_CANCELLED; it is killed then. */
+export async function untilAuthenticated(
+  ssh: OpensshProcess,
+  session: OpensshSession,
+  options: TunnelOptions,
+  timings: TunnelTimings,
+  signal: AbortSignal,
+): Promise<{ keyExchange: string; postQuantum: boolean }> {
+  const timeoutMs = timings.connectTimeoutMs + timings.handshakeTimeoutMs + timings.authTimeoutMs
+  const what = `ssh to ${formatHostPort(options.server)}`
+  try {
+    await withDeadline(options.clock, timeoutMs, what, () => ssh.until((facts) => facts.authenticated), signal)
+    if (!ssh.facts.authenticated) throw explainOpenssh(ssh.facts, options.server, session.trust)
+    const keyExchange = ssh.facts.keyExchange ?? 'unknown'
+    const postQuantum = isPostQuantum(keyExchange)
+    if (options.requirePostQuantum === true && !postQuantum) throw noPostQuantum(options.server, keyExchange)
+    return { keyExchange, postQuantum }
+  } catch (error) {
+    ssh.kill()
+    throw error
+  }
+}
