@@ -1,0 +1,222 @@
+import { status } from '@grpc/grpc-js'
+import { describe, expect, test } from 'vitest'
+import { serverStream } from '../../src/rpc/bridge.js'
+import { IDevice, LinkStatus_State } from '../../src/rpc/gen/cqp/remote/device_pb.js'
+import { IDetector, IPhotonSim } from '../../src/rpc/gen/cqp/remote/detector_pb.js'
+import { IReporting, type SiteAgentReport } from '../../src/rpc/gen/cqp/remote/reporting_pb.js'
+import { ISession } from '../../src/rpc/gen/cqp/remote/session_pb.js'
+import { ISift } from '../../src/rpc/gen/cqp/remote/sift_pb.js'
+import { ISiteAgent } from '../../src/rpc/gen/cqp/remote/site_pb.js'
+import { pathOf } from '../../src/site/link-path.js'
+import { startDummyDevice, type DummyDevice } from '../../src/standin/dummy-device.js'
+import { KeyCutter, packBits } from '../../src/standin/dummy-key.js'
+import type { DummyDeviceOptions } from '../../src/standin/dummy-options.js'
+import { callUnary } from '../../src/standin/wire.js'
+import { codeOf, soon, useBench } from './support/bench.js'
+
+const bench = useBench()
+
+const quick = { frameMs: 20, qubitsPerFrame: 1_000, connectWaitMs: 300 } as const
+
+async function dummy(options: DummyDeviceOptions): Promise<DummyDevice> {
+  const made = await startDummyDevice({ ...quick, ...options })
+  bench.after(() => made.close())
+  return made
+}
+
+async function sitesWithDummies(
+  alice: Partial<DummyDeviceOptions> = {},
+  bob: Partial<DummyDeviceOptions> = {},
+  bobOnTheLeft = false,
+) {
+  const a = await bench.site({ name: 'A' })
+  const b = await bench.site({ name: 'B', seat: 'right' })
+  const [siteOfAlice, siteOfBob] = bobOnTheLeft ? [b, a] : [a, b]
+  const devices = [
+    await dummy({ side: 'alice', siteAgent: siteOfAlice.address, ...alice }),
+    await dummy({ side: 'bob', siteAgent: siteOfBob.address, ...bob }),
+  ] as const
+  for (const device of devices) await device.events.until(({ event }) => event === 'registered', soon())
+  const [left, right] = bobOnTheLeft ? [devices[1], devices[0]] : devices
+  const path = pathOf({ site: a.url, deviceId: left.id }, { site: b.url, deviceId: right.id })
+  const start = (): Promise<unknown> => callUnary(bench.client(a), ISiteAgent.method.startNode, path)
+  const end = (): Promise<unknown> => callUnary(bench.client(a), ISiteAgent.method.endKeyExchange, path)
+  return { a, b, alice: devices[0], bob: devices[1], start, end }
+}
+
+describe('a Dummy pair at two C++ sites', () => {
+  test.each([
+    ['Bob', 16, false],
+    ['Bob', 32, false],
+    ['Alice', 16, true],
+  ] as const)(
+    'with %s as initiator delivers equal keys of %i bytes in equal order',
+    async (_who, bytesPerKey, swap) => {
+      const { a, b, start } = await sitesWithDummies({ bytesPerKey }, { bytesPerKey }, swap)
+      await start()
+      await expect.poll(() => Math.min(a.receivedKeys().length, b.receivedKeys().length)).toBeGreaterThan(40)
+      const count = Math.min(a.receivedKeys().length, b.receivedKeys().length)
+      expect(a.digest(count)).toBe(b.digest(count))
+      expect(a.receivedKeys().every(({ length }) => length === bytesPerKey)).toBe(true)
+    },
+  )
+
+  test('registers with the id that the original makes, and with its own numbering only', async () => {
+    const { a, alice } = await sitesWithDummies()
+    expect(alice.id).toBe('dummyqkd__0__16_alice')
+    const { devices } = await callUnary(bench.client(a), ISiteAgent.method.getSiteDetails, {})
+    expect(devices[0]).toMatchObject({
+      config: { id: 'dummyqkd__0__16_alice', side: 0, kind: 'dummyqkd' },
+      bindAddress: alice.address,
+      controlAddress: '',
+    })
+  })
+
+  test('a lost frame costs both sides the same keys; one wrong bit parts them, and nothing compares or repairs', async () => {
+    const { a, b, bob, start } = await sitesWithDummies()
+    await start()
+    await expect.poll(() => Math.min(a.receivedKeys().length, b.receivedKeys().length)).toBeGreaterThan(10)
+    const before = bob.keys.length
+    bob.faults.loseFrames = 1
+    await expect.poll(() => b.receivedKeys().length).toBeGreaterThan(before + 20)
+    const count = Math.min(a.receivedKeys().length, b.receivedKeys().length)
+    expect(a.digest(before)).toBe(b.digest(before))
+    // Alice keeps the frame for a question that never comes.
+    expect(a.digest(count)).toBe(b.digest(count))
+    bob.faults.corruptFrames = 1
+    await expect.poll(() => b.receivedKeys().length).toBeGreaterThan(count + 20)
+    const later = Math.min(a.receivedKeys().length, b.receivedKeys().length)
+    expect(a.digest(later)).not.toBe(b.digest(later))
+  })
+
+  test('a running Alice deadlocks in EndSession and the SiteAgent with her', async () => {
+    const { a, alice, start, end } = await sitesWithDummies()
+    await start()
+    await expect.poll(() => a.receivedKeys().length).toBeGreaterThan(0)
+    let ended = false
+    void end().then(
+      () => (ended = true),
+      () => {},
+    )
+    await a.events.until((e) => e.event === 'stream-ended', soon())
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    expect(ended).toBe(false)
+    expect(alice.linkState).toBe(LinkStatus_State.SessionStarted)
+  })
+
+  test('with that mended, a stop and a start go on, the remainder of a block carried over', async () => {
+    const { a, b, alice, bob, start, end } = await sitesWithDummies({ faults: { endSessionHangs: false } })
+    await start()
+    await expect.poll(() => Math.min(a.receivedKeys().length, b.receivedKeys().length)).toBeGreaterThan(5)
+    await end()
+    expect([alice.linkState, bob.linkState]).toEqual([LinkStatus_State.Listening, LinkStatus_State.Listening])
+    const before = a.receivedKeys().length
+    await start()
+    await expect.poll(() => a.receivedKeys().length).toBeGreaterThan(before + 5)
+    // Key that arose while nobody waited came out with the first block after: nothing of Alice's is missing.
+    const received = a.receivedKeys().length
+    expect(a.receivedKeys()).toEqual(alice.keys.slice(0, received))
+  })
+})
+
+describe('a Dummy device as the peer', () => {
+  test('answers SessionStarting of an unreachable peer with DEADLINE_EXCEEDED, and keeps that address', async () => {
+    const alice = await dummy({ side: 'alice' })
+    const client = bench.client(alice)
+    const begin = (initiatorAddress: string) =>
+      codeOf(callUnary(client, ISession.method.sessionStarting, { details: {}, initiatorAddress }))
+    expect(await begin('127.0.0.1:1')).toBe(status.DEADLINE_EXCEEDED)
+    const bob = await dummy({ side: 'bob' })
+    expect(await begin(bob.address)).toBe(status.OK)
+    expect(alice.events.history).toContainEqual({ event: 'session', began: true, peer: '127.0.0.1:1' })
+  })
+
+  test('a second SessionStarting without SessionEnding leaves a Bob without frames', async () => {
+    const bob = await dummy({ side: 'bob' })
+    const alice = await dummy({ side: 'alice' })
+    const client = bench.client(bob)
+    const message = { details: {}, initiatorAddress: alice.address }
+    await callUnary(client, ISession.method.sessionStarting, message)
+    await callUnary(client, ISession.method.sessionStarting, message)
+    expect(bob.events.history.filter(({ event }) => event === 'session')).toHaveLength(1)
+  })
+
+  test('RunSession takes //host:port, and refuses an empty peer address with UNKNOWN', async () => {
+    const bob = await dummy({ side: 'bob' })
+    const alice = await dummy({ side: 'alice' })
+    const run = (peerAddress: string) =>
+      codeOf(callUnary(bench.client(bob), IDevice.method.runSession, { details: {}, peerAddress }))
+    expect(await run('')).toBe(status.UNKNOWN)
+    expect(await run(`//${alice.address}`)).toBe(status.OK)
+  })
+
+  test('tells its link status: the present state at once, then each change', async () => {
+    const bob = await dummy({ side: 'bob' })
+    const alice = await dummy({ side: 'alice' })
+    const stop = new AbortController()
+    const call = serverStream(
+      bench.client(bob),
+      IDevice.method.getLinkStatus,
+      {},
+      { deadlineMs: Infinity, signal: stop.signal },
+    )
+    const states: LinkStatus_State[] = []
+    const reading = (async () => {
+      for await (const { state } of call) states.push(state)
+    })().catch(() => {})
+    await expect.poll(() => states).toEqual([LinkStatus_State.Inactive])
+    await callUnary(bench.client(bob), IDevice.method.runSession, { details: {}, peerAddress: alice.address })
+    await expect
+      .poll(() => states)
+      .toEqual([LinkStatus_State.Inactive, LinkStatus_State.Connected, LinkStatus_State.SessionStarted])
+    stop.abort()
+    await reading
+  })
+
+  test('an Alice refuses a frame that does not come within its time, and one that was used already', async () => {
+    const alice = await dummy({ side: 'alice', frameWaitMs: 150, frameMs: 50 })
+    const client = bench.client(alice)
+    const ask = (frame: string) =>
+      codeOf(callUnary(client, ISift.method.verifyBases, { basis: { [frame]: { indexedBasis: [{ index: 0n }] } } }))
+    expect(await ask('0')).toBe(status.ABORTED)
+    const bob = await bench.device()
+    await callUnary(client, ISession.method.sessionStarting, { details: {}, initiatorAddress: bob.address })
+    expect(await ask('0')).toBe(status.OK)
+    expect(await ask('0')).toBe(status.ABORTED)
+  })
+
+  test('a Bob counts only the last photons of a frame', async () => {
+    const bob = await dummy({ side: 'bob' })
+    const client = bench.client(bob)
+    const reports: SiteAgentReport[] = []
+    const stop = new AbortController()
+    const call = serverStream(
+      client,
+      IReporting.method.getStatistics,
+      { listIsExclude: true },
+      { deadlineMs: Infinity, signal: stop.signal },
+    )
+    const reading = (async () => {
+      for await (const report of call) reports.push(report)
+    })().catch(() => {})
+    await callUnary(client, IDetector.method.startDetecting, {})
+    await callUnary(client, IPhotonSim.method.onPhoton, { values: { qubits: [0, 1, 2] } })
+    await callUnary(client, IPhotonSim.method.onPhoton, { values: { qubits: [3] } })
+    await callUnary(client, IDetector.method.stopDetecting, {})
+    await expect.poll(() => reports.map(({ path }) => path.join('/'))).toContain('TransmitterGroup/Qubits Received')
+    const received = reports.find(({ path }) => path[1] === 'Qubits Received')
+    expect(received?.value).toMatchObject({ case: 'asUnsigned', value: { latest: 1n } })
+    stop.abort()
+    await reading
+  })
+})
+
+test('bits are packed least significant first, the last byte padded and counted in full', () => {
+  expect(packBits([1, 0, 0, 0, 0, 0, 0, 1, 1])).toEqual(new Uint8Array([0x81, 0x01]))
+})
+
+test('blocks are cut into keys, and what is left over comes first in the next block', () => {
+  const cutter = new KeyCutter(4)
+  expect(cutter.cut(new Uint8Array([1, 2, 3, 4, 5]))).toEqual([new Uint8Array([1, 2, 3, 4])])
+  expect(cutter.cut(new Uint8Array([6, 7, 8]))).toEqual([new Uint8Array([5, 6, 7, 8])])
+})
