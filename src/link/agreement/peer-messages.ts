@@ -1,0 +1,171 @@
+/** What the other side says of batches, and how proposals come out. */
+import { resume } from './delivery.js'
+import { diverge, emit, log, nextKeyNumber, type Step } from './draft.js'
+import type { AgreementMessage } from './events.js'
+import { proven } from './reconcile.js'
+import type { BatchRef } from './state.js'
+import { compareTotals } from './taking.js'
+
+function protocolError(step: Step, text: string): void {
+  emit(step, { type: 'protocolError', text })
+}
+
+export function peerMessage(step: Step, message: AgreementMessage): void {
+  const { draft } = step
+  if (draft.connection !== 'up' || draft.peer === undefined) {
+    protocolError(step, `${message.type}: said before Hello`)
+    return
+  }
+  switch (message.type) {
+    case 'site':
+      draft.peer = { ...draft.peer, site: message.site }
+      return
+    case 'refused':
+      return answered(step, message.serial, message.reason)
+    case 'takenIn':
+    case 'withdrawn':
+    case 'diverged':
+    case 'acceptDivergence':
+      // A stranger, who holds none of our keys and knows none of our history, changes nothing.
+      if (!draft.peer.fits) return protocolError(step, `${message.type}: the positions do not fit`)
+      return aboutBatches(step, message)
+  }
+}
+
+function aboutBatches(
+  step: Step,
+  message: AgreementMessage & { readonly type: 'takenIn' | 'withdrawn' | 'diverged' | 'acceptDivergence' },
+): void {
+  switch (message.type) {
+    case 'takenIn':
+      return takenInThere(step, message.serial, message.total, message.skipped)
+    case 'withdrawn':
+      return withdrawnThere(step, message.serial, message.drop)
+    case 'diverged':
+      return diverge(step, { firstDifferingKey: message.firstDifferingKey, reason: message.reason }, false)
+    case 'acceptDivergence':
+      log(step, 'warn', 'the operator at the other site accepts that the stores have parted')
+      return resume(step, 'adopt')
+  }
+}
+
+function takenInThere(step: Step, serial: number, total: bigint | undefined, skipped: boolean): void {
+  const { draft } = step
+  const [first, ...laterAhead] = draft.ahead
+  if (first?.serial === serial) {
+    draft.ahead = laterAhead
+    draft.settled = serial
+    if (!skipped) compareTotals(step, first.count, first.total, total)
+    return
+  }
+  const doubt = draft.doubts.find((batch) => batch.serial === serial && batch.order === 'first')
+  if (doubt !== undefined) {
+    // We died between telling them and writing it down: they have it because ours was in.
+    draft.doubts = draft.doubts.filter((other) => other !== doubt)
+    draft.position += doubt.count
+    draft.settled = serial
+    if (draft.store.total !== undefined) {
+      draft.store = { ...draft.store, total: draft.store.total + BigInt(doubt.count) }
+    }
+    emit(step, { type: 'delivered', serial, inferred: false })
+    return
+  }
+  // Theirs was first: ours is due now.
+  const index = draft.kept.findIndex((batch) => batch.serial === serial && batch.order === 'follow' && !batch.due)
+  if (index >= 0 && !skipped) {
+    if (draft.kept.slice(0, index).some(({ due }) => !due)) return protocolError(step, 'TakenIn.serial: out of order')
+    draft.kept = draft.kept.map((batch) =>
+      batch.serial === serial ? { ...batch, due: true, peerTotal: total } : batch,
+    )
+    return
+  }
+  const lost = draft.peer?.lost.find((batch) => batch.serial === serial)
+  if (lost !== undefined) {
+    diverge(step, {
+      firstDifferingKey: nextKeyNumber(draft),
+      reason: `the other SiteAgent has batch ${serial} of ${lost.count} keys, and this gateway lost them before it could send them`,
+    })
+    return
+  }
+  protocolError(step, `TakenIn.serial: no batch ${serial} is under way`)
+}
+
+function withdrawnThere(step: Step, serial: number, drop: boolean): void {
+  const { draft } = step
+  const batch = draft.kept.find((kept) => kept.serial === serial && kept.order === 'follow' && !kept.due)
+  if (batch !== undefined) {
+    draft.kept = draft.kept.filter((kept) => kept !== batch)
+    emit(step, drop ? { type: 'drop', serial, reason: 'uncertain' } : { type: 'restore', serial })
+    return
+  }
+  const { peer } = draft
+  if (peer?.lost.some((lost) => lost.serial === serial) === true) {
+    draft.peer = { ...peer, lost: peer.lost.filter((lost) => lost.serial !== serial) }
+    return
+  }
+  protocolError(step, `Withdrawn.serial: no batch ${serial} is under way`)
+}
+
+/** Left: the desk formed a batch. */
+export function formed(step: Step, batch: BatchRef): void {
+  const { draft } = step
+  draft.proposed = batch
+  draft.nextSerial = batch.serial + 1
+}
+
+/** Left: the other side's word on the proposed batch. */
+export function answered(step: Step, serial: number, outcome: 'verified' | 'mismatch' | 'missing'): void {
+  const { draft } = step
+  const { proposed } = draft
+  if (proposed?.serial !== serial) return protocolError(step, `no batch ${serial} was proposed`)
+  draft.proposed = undefined
+  if (outcome === 'missing') {
+    emit(step, { type: 'restore', serial })
+    return
+  }
+  if (outcome === 'mismatch') return mismatched(step, serial)
+  proven(step, serial)
+  emit(step, { type: 'commit', serial })
+  draft.kept = [
+    ...draft.kept,
+    { ...proposed, order: 'first', due: false, sentBefore: false, peerTotal: undefined, stream: draft.site.stream },
+  ]
+}
+
+/** Right: how the desk found a proposed batch. */
+export function prepared(step: Step, batch: BatchRef, outcome: 'equal' | 'mismatch' | 'missing'): void {
+  const { draft } = step
+  if (draft.connection !== 'up' || draft.peer === undefined) {
+    if (outcome !== 'missing') emit(step, { type: 'restore', serial: batch.serial })
+    return
+  }
+  if (outcome === 'missing') {
+    emit(step, { type: 'announceAnew' })
+    emit(step, { type: 'send', message: { type: 'refused', serial: batch.serial, reason: 'missing' } })
+    return
+  }
+  if (outcome === 'mismatch') {
+    emit(step, { type: 'send', message: { type: 'refused', serial: batch.serial, reason: 'mismatch' } })
+    return mismatched(step, batch.serial)
+  }
+  proven(step, batch.serial)
+  draft.nextSerial = Math.max(draft.nextSerial, batch.serial + 1)
+  emit(step, { type: 'commit', serial: batch.serial }, { type: 'sendVerified', serial: batch.serial })
+  draft.kept = [
+    ...draft.kept,
+    { ...batch, order: 'follow', due: false, sentBefore: false, peerTotal: undefined, stream: draft.site.stream },
+  ]
+}
+
+/** The keys of a peer that was one before are bad; to one that never showed any we lose no more than the proof. */
+function mismatched(step: Step, serial: number): void {
+  const { draft } = step
+  emit(step, draft.peer?.proven === true ? { type: 'drop', serial, reason: 'mismatch' } : { type: 'restore', serial })
+  draft.mismatches += 1
+  if (draft.mismatches < draft.limits.maxMismatches) {
+    log(step, 'error', `batch ${serial}: the two sites hold different keys under the same ids; nothing of it is sent`)
+    return
+  }
+  draft.stopped = `${draft.mismatches} batches in a row differ between the sites: the two devices are not a pair, or the peer is not ours`
+  log(step, 'error', draft.stopped)
+}

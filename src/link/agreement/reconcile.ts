@@ -1,0 +1,205 @@
+/** Two gateways meet: where does each stand, and what follows for the batches in between? */
+import { resume, dropUnsettled, siteView } from './delivery.js'
+import { diverge, type Draft, emit, log, nextKeyNumber, type Step } from './draft.js'
+import type { AgreementState, Hello, KeptBatch } from './state.js'
+import { compareTotals } from './taking.js'
+
+/** What we say first on a connection. */
+export function helloOf(state: AgreementState): Hello {
+  const flight = state.flight
+  const inDoubt = state.doubts.filter(({ order }) => order === 'first').map(({ serial, count }) => ({ serial, count }))
+  if (flight?.order === 'first') inDoubt.push({ serial: flight.serial, count: flight.count })
+  return {
+    lineage: state.lineage,
+    freshLineage: state.freshLineage,
+    settled: state.settled,
+    ahead: state.ahead.map(({ serial, count }) => ({ serial, count })),
+    inDoubt,
+    position: state.position,
+    total: state.site.restartsNumbering ? undefined : state.store.total,
+    divergedAt: state.diverged?.firstDifferingKey,
+    acceptsDivergence: state.accepting,
+    nextSerial: state.nextSerial,
+    site: siteView(state),
+  }
+}
+
+export function connected(step: Step): void {
+  const { draft } = step
+  draft.connection = 'greeting'
+  draft.peer = undefined
+  draft.toldSite = JSON.stringify(siteView(draft))
+  emit(step, { type: 'sendHello' })
+}
+
+/** What was only proposed or verified waits again; what may have been sent stays as it is. */
+export function disconnected(step: Step): void {
+  const { draft } = step
+  draft.connection = 'down'
+  if (draft.peer !== undefined) draft.peer = { ...draft.peer, fits: false, proven: false }
+  if (draft.proposed !== undefined) {
+    emit(step, { type: 'restore', serial: draft.proposed.serial })
+    draft.proposed = undefined
+  }
+  restoreWhere(step, ({ order }) => order === 'first')
+}
+
+function restoreWhere(step: Step, chosen: (batch: KeptBatch) => boolean): void {
+  const { draft } = step
+  for (const batch of draft.kept) if (chosen(batch)) emit(step, { type: 'restore', serial: batch.serial })
+  draft.kept = draft.kept.filter((batch) => !chosen(batch))
+}
+
+export function greeted(step: Step, hello: Hello): void {
+  const { draft } = step
+  if (draft.connection !== 'greeting') {
+    emit(step, { type: 'protocolError', text: 'Hello: said twice' })
+    return
+  }
+  draft.connection = 'up'
+  draft.nextSerial = Math.max(draft.nextSerial, hello.nextSerial)
+  draft.peer = { site: hello.site, proven: false, fits: false, hello, lost: [] }
+  if (draft.lineage === '' || draft.lineage !== hello.lineage || !fit(step, hello)) {
+    log(
+      step,
+      'info',
+      'the positions of the two gateways do not fit yet: they begin a new sequence once keys are verified',
+    )
+    return
+  }
+  draft.peer = { ...draft.peer, fits: true }
+  if (hello.acceptsDivergence || (draft.accepting && hello.divergedAt !== undefined)) {
+    if (draft.diverged !== undefined || hello.divergedAt !== undefined) resume(step, 'adopt')
+  } else if (hello.divergedAt !== undefined) {
+    diverge(step, { firstDifferingKey: hello.divergedAt, reason: 'the other gateway found it out' }, false)
+  }
+}
+
+/**
+ * Brings our view up to theirs, or changes nothing and returns false where no history leads to both. A position of the
+ * other side is one of: what both had settled, one of the batches that we are ahead with, one that we were sending when
+ * our process died.
+ */
+function fit(step: Step, theirs: Hello): boolean {
+  const { draft } = step
+  const after = catchUp(draft, theirs)
+  if (after === undefined) return false
+  const { ahead, settled, doubts, position, dueSerials, assumed } = after
+  draft.ahead = ahead
+  draft.settled = settled
+  draft.doubts = doubts
+  if (draft.store.total !== undefined && position > draft.position) {
+    draft.store = { ...draft.store, total: draft.store.total + BigInt(position - draft.position) }
+  }
+  draft.position = position
+  const doubted = new Set(theirs.inDoubt.map(({ serial }) => serial))
+  // What the other side neither has nor may have was abandoned by it.
+  restoreWhere(
+    step,
+    ({ serial, due, order }) => order === 'follow' && !due && !doubted.has(serial) && !dueSerials.has(serial),
+  )
+  draft.kept = draft.kept.map((batch) => (dueSerials.has(batch.serial) ? { ...batch, due: true } : batch))
+  const held = new Set(
+    [...draft.kept, ...(draft.flight === undefined ? [] : [draft.flight])].map(({ serial }) => serial),
+  )
+  for (const { serial, count } of theirs.ahead) {
+    if (!dueSerials.has(serial) || held.has(serial)) continue
+    if (assumed.has(serial)) {
+      log(step, 'warn', `batch ${serial} was being sent when this gateway died: its SiteAgent's next total tells`)
+      draft.settled = serial
+      draft.doubts = [...draft.doubts, { serial, count, order: 'follow' }]
+      emit(step, { type: 'send', message: { type: 'takenIn', serial, total: undefined, skipped: true } })
+      continue
+    }
+    diverge(step, {
+      firstDifferingKey: nextKeyNumber(draft),
+      reason: `the other SiteAgent has batch ${serial} of ${count} keys, and this gateway lost them before it could send them`,
+    })
+    return true
+  }
+  const lost = theirs.inDoubt.filter(({ serial }) => !held.has(serial))
+  if (draft.peer !== undefined) draft.peer = { ...draft.peer, lost }
+  if (
+    draft.ahead.length === 0 &&
+    theirs.ahead.length === 0 &&
+    draft.flight === undefined &&
+    draft.doubts.length === 0
+  ) {
+    if (theirs.inDoubt.length === 0) compareSettled(step, theirs)
+  }
+  return true
+}
+
+function compareSettled(step: Step, theirs: Hello): void {
+  const { draft } = step
+  if (draft.settled === 0 || draft.site.restartsNumbering || theirs.site.restartsNumbering) return
+  if (draft.offset !== 'adopt') compareTotals(step, 0, draft.store.total, theirs.total)
+}
+
+interface CaughtUp {
+  readonly ahead: Draft['ahead']
+  readonly settled: number
+  readonly doubts: Draft['doubts']
+  readonly position: number
+  /** Batches that the other side has and we have not. */
+  readonly dueSerials: ReadonlySet<number>
+  /** Of those, the ones that we were sending when our process died. */
+  readonly assumed: ReadonlySet<number>
+}
+
+function catchUp(draft: Draft, theirs: Hello): CaughtUp | undefined {
+  const { settled } = draft
+  const sending = draft.doubts.filter(({ order }) => order === 'follow')
+  const first = draft.doubts.filter(({ order }) => order === 'first')
+  const nothing = { dueSerials: new Set<number>(), assumed: new Set<number>() }
+  if (theirs.ahead.length > 0) {
+    // They lead. Our own position is what they count as settled, or one of theirs since.
+    const index = theirs.ahead.findIndex(({ serial }) => serial === settled)
+    if (index < 0 && settled !== theirs.settled) return undefined
+    if (draft.ahead.length > 0) return undefined
+    const due = theirs.ahead.slice(index + 1).map(({ serial }) => serial)
+    const dueSerials = new Set(due)
+    const assumed = new Set(sending.map(({ serial }) => serial).filter((serial) => dueSerials.has(serial)))
+    const doubts = draft.doubts.filter(({ serial }) => !assumed.has(serial))
+    return { ahead: [], settled, doubts, position: draft.position, dueSerials, assumed }
+  }
+  if (theirs.settled === settled) {
+    return { ahead: draft.ahead, settled, doubts: draft.doubts, position: draft.position, ...nothing }
+  }
+  const known = draft.ahead.findIndex(({ serial }) => serial === theirs.settled)
+  if (known >= 0) {
+    const ahead = draft.ahead.slice(known + 1)
+    return { ahead, settled: theirs.settled, doubts: draft.doubts, position: draft.position, ...nothing }
+  }
+  // They got it, so we had told them that ours was in.
+  const told = first.findIndex(({ serial }) => serial === theirs.settled)
+  if (told >= 0) {
+    const doubts = draft.doubts.filter((doubt) => doubt !== first[told])
+    const position = draft.position + (first[told]?.count ?? 0)
+    return { ahead: [], settled: theirs.settled, doubts, position, ...nothing }
+  }
+  // We were told that they had it, sent it, and died; they know that we confirmed it.
+  const confirmed = sending.some(({ serial }) => serial === theirs.settled)
+  if (confirmed) {
+    const doubts = draft.doubts.filter(({ serial }) => serial !== theirs.settled)
+    const count = sending.find(({ serial }) => serial === theirs.settled)?.count ?? 0
+    return { ahead: [], settled: theirs.settled, doubts, position: draft.position + count, ...nothing }
+  }
+  return undefined
+}
+
+/** The other side has shown that it holds our keys; if the positions did not fit, a new sequence begins with `serial`. */
+export function proven(step: Step, serial: number): void {
+  const { draft } = step
+  const { peer } = draft
+  if (peer === undefined) return
+  draft.mismatches = 0
+  draft.peer = { ...peer, proven: true, fits: true }
+  if (peer.fits) return
+  const unsettled = draft.ahead.length + draft.doubts.length + draft.kept.length
+  if (unsettled > 0) log(step, 'warn', 'the two gateways do not share their history: what was unsettled is dropped')
+  dropUnsettled(step, 'uncertain', serial)
+  draft.lineage = draft.role === 'left' ? draft.freshLineage : peer.hello.freshLineage
+  draft.settled = 0
+  draft.position = 0
+}

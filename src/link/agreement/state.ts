@@ -1,0 +1,204 @@
+/**
+ * What one end of a link knows about the batches on their way to the two SiteAgents. The state is plain data: no key,
+ * no clock, no handle. docs/agreement.md tells the same in words.
+ */
+
+/** A batch by its serial number (unique within a lineage, ascending) and the number of keys that are delivered of it. */
+export interface BatchRef {
+  readonly serial: number
+  readonly count: number
+}
+
+/** A verified batch whose keys wait here for the own SiteAgent. */
+export interface KeptBatch extends BatchRef {
+  /** `first`: this site gets it before the other one. `follow`: after the other one, once `due`. */
+  readonly order: 'first' | 'follow'
+  /** The other SiteAgent has it. */
+  readonly due: boolean
+  /** It was sent before on a stream that ended; silence since then says that it was not taken in. */
+  readonly sentBefore: boolean
+  /** The other SiteAgent's total after it, where it was told. */
+  readonly peerTotal: bigint | undefined
+  /** The WaitForSession that was open when the batch was verified. */
+  readonly stream: string | undefined
+}
+
+/** The batch that is on its way to the own SiteAgent. */
+export interface Flight extends BatchRef {
+  readonly order: 'first' | 'follow'
+  readonly stage: 'journaling' | 'sending' | 'sent'
+  readonly stream: string
+  readonly peerTotal: bigint | undefined
+  /** Monotonic ms at which its stream ended; from then on only a report can tell. */
+  readonly lostAtMs: number | undefined
+  /** Monotonic ms at which it counts as taken in where no total tells. */
+  readonly inferAtMs: number | undefined
+}
+
+/** A batch whose fate at the own SiteAgent is open: its stream ended before a report. */
+export interface Doubt extends BatchRef {
+  /** `first`: the other site keeps it until we know. `follow`: the other site has it, and our keys of it are lost. */
+  readonly order: 'first' | 'follow'
+}
+
+/** A batch that the own SiteAgent has and the other one not yet, as far as we know. */
+export interface AheadBatch extends BatchRef {
+  /** The own SiteAgent's total after it. */
+  readonly total: bigint | undefined
+}
+
+/** What is known of the key store in the own SiteAgent. */
+export interface StoreView {
+  /** A report that does not fit and may be about another store: believed at `atMs` unless a fitting one comes. */
+  readonly suspect: { readonly total: bigint; readonly atMs: number } | undefined
+  /** Which of the stores that the SiteAgent reports on is ours; unknown until a report fitted, and after a restart. */
+  readonly id: bigint | undefined
+  readonly total: bigint | undefined
+}
+
+/** How a site learns that a batch was taken in; `none`: not at all just now. */
+export type Confirmation = 'total' | 'inferred' | 'none'
+
+/** The own SiteAgent's side of the link. */
+export interface SiteEnd {
+  readonly stream: string | undefined
+  /** An older WaitForSession that ends once its batch is settled. */
+  readonly retiring: { readonly stream: string; readonly untilMs: number } | undefined
+  readonly writable: boolean
+  readonly confirmation: Confirmation
+  /** The SiteAgent numbers from 1 with each WaitForSession. */
+  readonly restartsNumbering: boolean
+  /** Its reports were interrupted since the last total: it may be another store by now. */
+  readonly mayBeRenewed: boolean
+  /** It was restarted for certain since the last total. */
+  readonly renewed: boolean
+}
+
+/** What the other side tells of its SiteAgent. */
+export interface SiteView {
+  readonly ready: boolean
+  readonly stream: string
+  readonly confirmation: 'total' | 'inferred'
+  readonly restartsNumbering: boolean
+  readonly mayBeRenewed: boolean
+  readonly renewed: boolean
+  readonly reason: string
+}
+
+/** The first message of each side; see link.proto. Byte strings as lower-case hex. */
+export interface Hello {
+  readonly lineage: string
+  readonly freshLineage: string
+  readonly settled: number
+  readonly ahead: readonly BatchRef[]
+  readonly inDoubt: readonly BatchRef[]
+  readonly position: number
+  readonly total: bigint | undefined
+  readonly divergedAt: bigint | undefined
+  readonly acceptsDivergence: boolean
+  readonly nextSerial: number
+  readonly site: SiteView
+}
+
+export interface PeerView {
+  readonly site: SiteView
+  /** It has shown in this connection that it holds our keys. */
+  readonly proven: boolean
+  /** Its positions and ours fit; only then does what it says of batches count. */
+  readonly fits: boolean
+  /** Where they do not: what it said first, to be acted on once it is proven. */
+  readonly hello: Hello
+  /** Batches that it may have taken in and whose keys we lost. */
+  readonly lost: readonly BatchRef[]
+}
+
+export interface Divergence {
+  /** Number of the first key that differs, from 1, in the numbering of the SiteAgents. */
+  readonly firstDifferingKey: bigint
+  readonly reason: string
+}
+
+export interface AgreementState {
+  readonly role: 'left' | 'right'
+  readonly limits: MachineLimits
+  /** Greeting: our Hello is on its way, theirs is not here. */
+  readonly connection: 'down' | 'greeting' | 'up'
+  readonly peer: PeerView | undefined
+  readonly site: SiteEnd
+  readonly store: StoreView
+  /** Sequence of batches that the serials belong to; '' before the first. */
+  readonly lineage: string
+  readonly freshLineage: string
+  /** The last batch known to be taken in at both sites; 0 where there is none. */
+  readonly settled: number
+  /** Keys taken in here, in this lineage. */
+  readonly position: number
+  readonly nextSerial: number
+  /** Left: sent for verification. */
+  readonly proposed: BatchRef | undefined
+  /** In the order in which they are delivered. */
+  readonly kept: readonly KeptBatch[]
+  readonly flight: Flight | undefined
+  readonly doubts: readonly Doubt[]
+  /** In the order in which they were taken in. */
+  readonly ahead: readonly AheadBatch[]
+  /** Streams (own, other) that the numbering of two sites that restart it began with. */
+  readonly epoch: { readonly mine: string; readonly theirs: string } | undefined
+  /** Own total minus the other's, as accepted; 'adopt': whatever the next batch shows. */
+  readonly offset: bigint | 'adopt'
+  readonly diverged: Divergence | undefined
+  readonly accepting: boolean
+  /** Mismatches in a row; at the limit the link is stopped. */
+  readonly mismatches: number
+  readonly stopped: string | undefined
+  /** No new batch: a stop is being settled. */
+  readonly paused: boolean
+  /** What the other side was told last of our site, to tell it changes only. */
+  readonly toldSite: string
+}
+
+export interface MachineLimits {
+  /** How long a report is waited for once a stream has ended, ms. */
+  readonly settleMs: number
+  /** When a batch counts as taken in where no total tells, ms. */
+  readonly inferAfterMs: number
+  /** Mismatches in a row that stop the link. */
+  readonly maxMismatches: number
+}
+
+export function initialState(role: 'left' | 'right', limits: MachineLimits, freshLineage: string): AgreementState {
+  return {
+    role,
+    limits,
+    connection: 'down',
+    peer: undefined,
+    site: {
+      stream: undefined,
+      retiring: undefined,
+      writable: false,
+      confirmation: 'none',
+      restartsNumbering: false,
+      mayBeRenewed: false,
+      renewed: false,
+    },
+    store: { id: undefined, total: undefined, suspect: undefined },
+    lineage: '',
+    freshLineage,
+    settled: 0,
+    position: 0,
+    nextSerial: 1,
+    proposed: undefined,
+    kept: [],
+    flight: undefined,
+    doubts: [],
+    ahead: [],
+    epoch: undefined,
+    offset: 0n,
+    diverged: undefined,
+    accepting: false,
+    mismatches: 0,
+    stopped: undefined,
+    paused: false,
+    toldSite: '',
+  }
+}

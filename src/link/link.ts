@@ -1,0 +1,220 @@
+/** The link of one attached device: session, agreement, delivery. What the gateway composes. */
+import type { Clock } from '../base/clock.js'
+import { wipe } from '../base/wipe.js'
+import type { Random } from '../base/random.js'
+import type { Logger } from '../observe/log.js'
+import type { PartStatus } from '../observe/status.js'
+import type { CallContext, KeyStream, Originator } from '../rpc/device-port.js'
+import type { SiteTotals } from '../rpc/site-totals.js'
+import { isSettling, owed } from './agreement/machine.js'
+import type { AgreementState } from './agreement/state.js'
+import type { ChannelListener, LinkChannel } from './channel.js'
+import type { Link, LinkCounts, LinkStopResult } from './contract.js'
+import type { JournalStore } from './journal.js'
+import type { LinkAcceptor } from './link-service.js'
+import { LINK_VERSION } from './messages.js'
+import {
+  type BatchOptions,
+  DEFAULT_BATCH,
+  DEFAULT_HOLD,
+  DEFAULT_TIMING,
+  type HoldOptions,
+  keysPerMessage,
+  type TimingOptions,
+} from './options.js'
+import { noPairHooks, type PairHooks } from './pair-hooks.js'
+import type { PeerConnector } from './peer.js'
+import { AgreementRuntime } from './runtime.js'
+import { SessionLayer } from './session.js'
+import type { SessionState } from './session-state.js'
+import { linkReport, sessionReport } from './status.js'
+import { UnagreedDelivery } from './unagreed.js'
+import type { ReadonlyCell } from '../base/cell.js'
+
+export interface LinkOptions {
+  /** As registered with the SiteAgent; both ends must have the same. */
+  readonly kind: string
+  /** 1 to 65,535. */
+  readonly bytesPerKey: number
+  /** host:port at which this gateway is reached; undefined while it is not proven. */
+  readonly controlAddress: () => string | undefined
+  readonly totals: SiteTotals
+  readonly connector: PeerConnector
+  readonly journal: JournalStore
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+  /** For devices whose keys arise by calls between the two ends. */
+  readonly pair?: PairHooks
+  readonly batch?: Partial<BatchOptions>
+  readonly hold?: Partial<HoldOptions>
+  readonly timing?: Partial<TimingOptions>
+}
+
+export interface AgreedLink extends Link, LinkAcceptor {
+  /** The session's own union, for those who must act on it. */
+  readonly session: ReadonlyCell<SessionState>
+  /** For the access table: is this caller the other device of the running session? */
+  sessionPeer(originator: Originator, metadata: ReadonlyMap<string, string>): 'peer' | 'stranger' | 'no session'
+  /**
+   * Keys for the own SiteAgent without agreement, in the order of arrival; for sessions whose peer is not ours. The link
+   * owns the keys and wipes them.
+   */
+  deliverUnagreed(keys: readonly Uint8Array[]): void
+  /** The SiteAgent was restarted for certain (it forgot the registration): its key store begins anew. */
+  siteAgentRestarted(): void
+  /** The operator accepts that the two stores have parted; both sides go on once they are connected. */
+  acceptDivergence(): void
+  /** True while a batch is on its way: nothing should be restarted now. */
+  isSettling(): boolean
+}
+
+/** Throws E_STATE_FOLDER for a journal that cannot be read. */
+export function createLink(options: LinkOptions): AgreedLink {
+  return new ComposedLink(options)
+}
+
+class ComposedLink implements AgreedLink {
+  readonly #runtime: AgreementRuntime
+  readonly #session: SessionLayer
+  readonly #unagreed: UnagreedDelivery
+  readonly #options: LinkOptions
+
+  constructor(options: LinkOptions) {
+    this.#options = options
+    const { clock, random, log, totals, journal } = options
+    const timing = { ...DEFAULT_TIMING, ...options.timing }
+    const batch = { ...DEFAULT_BATCH, ...options.batch }
+    const hold = { ...DEFAULT_HOLD, ...options.hold }
+    const greeting = { version: LINK_VERSION, kind: options.kind, keyBytes: options.bytesPerKey }
+    this.#runtime = new AgreementRuntime({
+      greeting,
+      totals,
+      journal,
+      clock,
+      random,
+      log,
+      batch,
+      hold,
+      timing,
+      onBye: () => this.#session.peerSaidBye(),
+      onChannelLost: (code, reason) => this.#session.channelLost(code, reason),
+    })
+    this.#unagreed = new UnagreedDelivery({
+      keyBytes: options.bytesPerKey,
+      maxHeldKeys: hold.maxKeys,
+      maxKeys: keysPerMessage(options.bytesPerKey, batch.maxKeys),
+      ledger: this.#runtime.desk.books,
+    })
+    this.#session = new SessionLayer({
+      greeting,
+      controlAddress: options.controlAddress,
+      connector: options.connector,
+      runtime: this.#runtime,
+      pair: options.pair ?? noPairHooks,
+      totals,
+      clock,
+      random,
+      log,
+      timing,
+      onStream: (stream) => this.#unagreed.use(stream),
+    })
+  }
+
+  get session(): ReadonlyCell<SessionState> {
+    return this.#session.state
+  }
+
+  get linkStatus(): Link['linkStatus'] {
+    return this.#session.linkStatus
+  }
+
+  waitForSession(initialKey: Uint8Array, stream: KeyStream): void {
+    this.#session.waitForSession(initialKey, stream)
+  }
+
+  runSession: Link['runSession'] = (parameters, peerAddress, call) =>
+    this.#session.runSession(parameters, peerAddress, call)
+
+  endSession: Link['endSession'] = (call) => this.#session.endSession(call)
+
+  sessionStarting: Link['sessionStarting'] = (parameters, initiatorAddress, call) =>
+    this.#session.sessionStarting(parameters, initiatorAddress, call)
+
+  sessionEnding: Link['sessionEnding'] = (call) => this.#session.sessionEnding(call)
+
+  acceptLink(call: CallContext, channel: LinkChannel): ChannelListener {
+    return this.#session.acceptLink(call, channel)
+  }
+
+  sessionPeer(originator: Originator, metadata: ReadonlyMap<string, string>): 'peer' | 'stranger' | 'no session' {
+    return this.#session.peerCheck(originator, metadata)
+  }
+
+  offerKey(id: bigint, key: Uint8Array): void {
+    this.#runtime.offerKey(id, key)
+  }
+
+  deviceRenumbered(reason: string): void {
+    this.#runtime.deviceRenumbered(reason)
+  }
+
+  deliverUnagreed(keys: readonly Uint8Array[]): void {
+    if (this.#stopped) wipe(...keys)
+    else this.#unagreed.deliver(keys)
+  }
+
+  siteAgentRestarted(): void {
+    this.#runtime.siteAgentRestarted()
+  }
+
+  acceptDivergence(): void {
+    this.#runtime.acceptDivergence()
+  }
+
+  isSettling(): boolean {
+    return isSettling(this.#runtime.state)
+  }
+
+  counts(): LinkCounts {
+    const counts = this.#runtime.desk.counts()
+    return { ...counts, held: counts.held + BigInt(this.#unagreed.held) }
+  }
+
+  sessionStatus(): PartStatus {
+    return sessionReport(this.#session.state, this.#session.waiting)
+  }
+
+  linkStatusReport(): PartStatus {
+    return linkReport({
+      session: this.#session.state.value,
+      state: this.#runtime.state,
+      facts: this.#runtime.facts,
+      counts: this.counts(),
+      unagreedUsed: this.#unagreed.used,
+      nowMs: this.#options.clock.nowMs(),
+    })
+  }
+
+  #stopped = false
+
+  async stop(timeoutMs: number): Promise<LinkStopResult> {
+    this.#stopped = true
+    const { clock } = this.#options
+    const bounded = new Promise<void>((resolve) => clock.after(timeoutMs, resolve))
+    await Promise.race([this.#session.stop(), bounded])
+    const result = stopResult(this.#runtime.state)
+    this.#unagreed.close()
+    await Promise.race([this.#runtime.close(), bounded])
+    return result
+  }
+}
+
+/** What one site lacks when the gateway stops now. */
+function stopResult(state: AgreementState): LinkStopResult {
+  const { here, there } = owed(state)
+  const ownNext = (state.store.total ?? BigInt(state.position)) + 1n
+  if (here > 0) return { outcome: 'owed', keys: here, firstDifferingKey: ownNext }
+  if (there > 0) return { outcome: 'owed', keys: there, firstDifferingKey: ownNext - BigInt(there) }
+  return { outcome: 'settled' }
+}

@@ -1,0 +1,612 @@
+/** Runs the agreement: turns what happens into events, and does what it asks for. */
+import { status as Status } from '@grpc/grpc-js'
+import { createBackoff } from '../base/backoff.js'
+import type { Clock, Timer } from '../base/clock.js'
+import { messageOf } from '../base/errors.js'
+import type { Random } from '../base/random.js'
+import { wipe } from '../base/wipe.js'
+import type { Logger } from '../observe/log.js'
+import type { KeyStream } from '../rpc/device-port.js'
+import type { SiteTotals } from '../rpc/site-totals.js'
+import { linkBlocked, wantedBatch } from './agreement/delivery.js'
+import { type DurableState, restoredState } from './agreement/durable.js'
+import type { AgreementEffect, AgreementEvent } from './agreement/events.js'
+import { isSettling, nextTickMs, transition } from './agreement/machine.js'
+import { helloOf } from './agreement/reconcile.js'
+import { type AgreementState, initialState } from './agreement/state.js'
+import type { ChannelListener, LinkChannel } from './channel.js'
+import type { DropReason } from './counts.js'
+import { Desk } from './desk.js'
+import type { JournalStore } from './journal.js'
+import {
+  agreementMessage,
+  announceMessage,
+  byeMessage,
+  dropThroughMessage,
+  type Greeting,
+  helloMessage,
+  type LinkMessage,
+  MessageError,
+  type PeerMessage,
+  pingMessage,
+  pongMessage,
+  proposeMessage,
+  readMessage,
+  verifiedMessage,
+} from './messages.js'
+import { type BatchOptions, type HoldOptions, keysPerMessage, MAX_MISMATCHES, type TimingOptions } from './options.js'
+import { type SiteWatch, watchSite } from './site-watch.js'
+import { equalBytes, sacrificedKeys } from './verification.js'
+
+export interface RuntimeOptions {
+  readonly greeting: Greeting
+  readonly totals: SiteTotals
+  readonly journal: JournalStore
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+  readonly batch: BatchOptions
+  readonly hold: HoldOptions
+  readonly timing: TimingOptions
+  /** The other side ends the session. */
+  readonly onBye: () => void
+  /** The channel was lost or closed by the other side. */
+  readonly onChannelLost: (code: number, reason: string) => void
+}
+
+/** Keys that come within this are announced, or formed into a batch, together. */
+const COALESCE_MS = 1
+/** How often what nobody tells of is looked at: the SiteAgent's dialect, its reports, whether it reads. */
+const LOOK_MS = 50
+/** A message that is not with the transport by then shows a SiteAgent that does not read. */
+const STALLED_AFTER_MS = 1_000
+/** Ids of one Announce. */
+const ANNOUNCE_IDS = 50_000
+
+export class AgreementRuntime {
+  readonly desk: Desk
+  readonly #options: RuntimeOptions
+  readonly #watch: SiteWatch
+  readonly #streams = new Map<string, KeyStream>()
+  readonly #incarnation: Uint8Array
+  #state: AgreementState
+  #queue: AgreementEvent[] = []
+  #draining = false
+  #channel: LinkChannel | undefined
+  #greeted = false
+  #announcedAnything = false
+  /** What the other side must answer a proposal with. */
+  #expectedPoint: { serial: number; point: Uint8Array } | undefined
+  #answerPoint: Uint8Array | undefined
+  #streamCounter = 0
+  #timer: Timer | undefined
+  #workTimer: Timer | undefined
+  #formAtMs: number | undefined
+  #lastHeardMs = 0
+  #lastPingMs = 0
+  #pings = 0n
+  #settleWaiters: (() => void)[] = []
+  #journalProblem: string | undefined
+  #peerMismatch: string | undefined
+  #lastConfirmedMs: number | undefined
+  #sendingSinceMs: number | undefined
+  #inferredKeys = 0n
+  #closed = false
+  readonly #stopJournal = new AbortController()
+
+  constructor(options: RuntimeOptions) {
+    this.#options = options
+    const { batch: _, hold, timing, random, greeting } = options
+    this.desk = new Desk(greeting.keyBytes, {
+      maxHeldKeys: hold.maxKeys,
+      maxHeldMs: hold.maxAgeMs,
+      gapWaitMs: hold.gapWaitMs,
+    })
+    this.#incarnation = random.bytes(16)
+    const limits = {
+      // A little less than what a stop waits for, so that it sees the outcome.
+      settleMs: Math.max(1, timing.settleMs - 50),
+      inferAfterMs: timing.inferAfterMs,
+      maxMismatches: MAX_MISMATCHES,
+    }
+    const durable = options.journal.load()?.state
+    const lineage = this.#randomHex()
+    this.#state =
+      durable === undefined ? initialState('left', limits, lineage) : restoredState(durable, 'left', limits, lineage)
+    this.#watch = watchSite(options.totals, options.clock, timing.reportsGraceMs, (event) => this.dispatch(event))
+    this.#watch.look()
+    this.#armTimer()
+  }
+
+  get state(): AgreementState {
+    return this.#state
+  }
+
+  /** Facts that are not part of the agreement's state. */
+  get facts(): {
+    readonly journalProblem: string | undefined
+    readonly peerMismatch: string | undefined
+    readonly lastConfirmedMs: number | undefined
+    readonly inferredKeys: bigint
+    readonly blocked: string | undefined
+  } {
+    return {
+      journalProblem: this.#journalProblem,
+      peerMismatch: this.#peerMismatch,
+      lastConfirmedMs: this.#lastConfirmedMs,
+      inferredKeys: this.#inferredKeys,
+      blocked: linkBlocked(this.#state),
+    }
+  }
+
+  #nowMs(): number {
+    return this.#options.clock.monotonicMs()
+  }
+
+  #randomHex(): string {
+    return Buffer.from(this.#options.random.bytes(16)).toString('hex')
+  }
+
+  // ---- what happens -------------------------------------------------------------------------------------------
+
+  beginSession(role: 'left' | 'right'): void {
+    this.#peerMismatch = undefined
+    this.dispatch({ type: 'session', role, freshLineage: this.#randomHex(), nowMs: this.#nowMs() })
+  }
+
+  /** No new batches; what is under way goes on. */
+  pause(paused: boolean): void {
+    this.dispatch({ type: 'pause', paused, nowMs: this.#nowMs() })
+  }
+
+  /** Resolves once nothing is on its way between the sites, or after `timeoutMs`; true if it settled. */
+  async settle(timeoutMs: number): Promise<boolean> {
+    if (!isSettling(this.#state)) return true
+    return new Promise((resolve) => {
+      const finish = (settled: boolean): void => {
+        timer.cancel()
+        this.#settleWaiters = this.#settleWaiters.filter((waiter) => waiter !== onChange)
+        resolve(settled)
+      }
+      const onChange = (): void => {
+        if (!isSettling(this.#state)) finish(true)
+      }
+      const timer = this.#options.clock.after(timeoutMs, () => finish(!isSettling(this.#state)))
+      this.#settleWaiters.push(onChange)
+    })
+  }
+
+  openStream(stream: KeyStream): void {
+    this.#streamCounter += 1
+    const counter = new Uint8Array(4)
+    new DataView(counter.buffer).setUint32(0, this.#streamCounter)
+    const name = Buffer.concat([this.#incarnation.subarray(0, 8), counter]).toString('hex')
+    this.#streams.set(name, stream)
+    this.#watch.look()
+    this.dispatch({ type: 'streamOpened', stream: name, nowMs: this.#nowMs() })
+    const onEnd = (): void => {
+      this.#streams.delete(name)
+      this.dispatch({ type: 'streamEnded', stream: name, nowMs: this.#nowMs() })
+    }
+    if (stream.signal.aborted) onEnd()
+    else stream.signal.addEventListener('abort', onEnd, { once: true })
+  }
+
+  /** Ends every WaitForSession. */
+  endStreams(code: number, reason: string): void {
+    for (const stream of this.#streams.values()) stream.end(code, reason)
+  }
+
+  offerKey(id: bigint, key: Uint8Array): void {
+    if (this.#closed) {
+      wipe(key)
+      return
+    }
+    this.desk.offer(id, key, this.#nowMs())
+    this.#workSoon()
+  }
+
+  deviceRenumbered(reason: string): void {
+    this.#options.log.warn({ reason }, 'the device numbers its keys anew')
+    this.desk.renumbered()
+    this.#announceAnew()
+  }
+
+  siteAgentRestarted(): void {
+    this.dispatch({ type: 'siteRestarted', nowMs: this.#nowMs() })
+  }
+
+  acceptDivergence(): void {
+    this.dispatch({ type: 'acceptDivergence', nowMs: this.#nowMs() })
+  }
+
+  /** Takes an open channel over; a former one is closed. */
+  attach(channel: LinkChannel): ChannelListener {
+    this.detach('another connection took its place')
+    this.#channel = channel
+    this.#lastHeardMs = this.#nowMs()
+    this.#lastPingMs = this.#nowMs()
+    this.desk.reconnected()
+    this.#greeted = false
+    this.#announcedAnything = false
+    this.dispatch({ type: 'connected', nowMs: this.#nowMs() })
+    return {
+      onMessage: (message) => {
+        if (this.#channel === channel) this.#receive(message)
+      },
+      onClosed: (code, reason) => {
+        if (this.#channel !== channel) return
+        this.#channelGone()
+        this.#options.onChannelLost(code, reason)
+      },
+    }
+  }
+
+  /** Closes the channel, if one is open. */
+  detach(reason: string, code: number = Status.OK): void {
+    const channel = this.#channel
+    if (channel === undefined) return
+    if (code === Number(Status.OK)) channel.send(byeMessage(reason))
+    this.#channelGone()
+    channel.close(code, reason)
+  }
+
+  get connected(): boolean {
+    return this.#channel !== undefined
+  }
+
+  /** Whether the other side has answered on the open channel lately. */
+  get lastHeardMs(): number {
+    return this.#lastHeardMs
+  }
+
+  /** Asks for a sign of life now. */
+  ping(): void {
+    this.#pings += 1n
+    this.#lastPingMs = this.#nowMs()
+    this.#channel?.send(pingMessage(this.#pings))
+  }
+
+  #channelGone(): void {
+    this.#channel = undefined
+    this.#greeted = false
+    this.#forgetPoint()
+    this.dispatch({ type: 'disconnected', nowMs: this.#nowMs() })
+    this.desk.reconnected()
+  }
+
+  /** Wipes what is held and stops every timer. */
+  async close(): Promise<void> {
+    this.#closed = true
+    this.detach('the gateway stops')
+    this.#watch.stop()
+    this.#timer?.cancel()
+    this.#workTimer?.cancel()
+    this.desk.close()
+    this.#stopJournal.abort()
+    await this.#options.journal.close()
+  }
+
+  // ---- the state machine --------------------------------------------------------------------------------------
+
+  dispatch(event: AgreementEvent): void {
+    this.#queue.push(event)
+    if (this.#draining) return
+    this.#draining = true
+    try {
+      for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
+        const { state, effects } = transition(this.#state, next)
+        this.#state = state
+        for (const effect of effects) this.#perform(effect)
+      }
+    } finally {
+      this.#draining = false
+    }
+    for (const waiter of [...this.#settleWaiters]) waiter()
+    this.#workSoon()
+    this.#armTimer()
+  }
+
+  #perform(effect: AgreementEffect): void {
+    const { log } = this.#options
+    switch (effect.type) {
+      case 'sendHello':
+        this.#channel?.send(helloMessage(this.#options.greeting, helloOf(this.#state), this.#incarnation))
+        return
+      case 'send':
+        this.#channel?.send(agreementMessage(effect.message))
+        return
+      case 'sendVerified':
+        if (this.#answerPoint !== undefined) this.#channel?.send(verifiedMessage(effect.serial, this.#answerPoint))
+        return
+      case 'journal':
+        void this.#write(effect.record, effect.awaited)
+        return
+      case 'deliver':
+        return this.#deliver(effect.serial, effect.stream)
+      case 'commit':
+        return this.desk.commit(effect.serial)
+      case 'delivered':
+        return this.#delivered(effect.serial, effect.inferred)
+      case 'drop':
+        return this.desk.drop(effect.serial, effect.reason)
+      case 'restore':
+        return this.desk.restore(effect.serial, this.#nowMs())
+      case 'announceAnew':
+        return this.#announceAnew()
+      case 'endStream':
+        this.#streams.get(effect.stream)?.end(Status.CANCELLED, effect.reason)
+        return
+      case 'log':
+        log[effect.level](effect.text)
+        return
+      case 'protocolError':
+        log.warn({ reason: effect.text }, 'the other gateway says what cannot be; the link is closed')
+        this.#channel?.close(Status.INVALID_ARGUMENT, effect.text)
+    }
+  }
+
+  #delivered(serial: number, inferred: boolean): void {
+    this.#lastConfirmedMs = this.#options.clock.nowMs()
+    if (inferred) this.#inferredKeys += BigInt(this.desk.batch(serial)?.ids.length ?? 0)
+    this.desk.delivered(serial)
+  }
+
+  #deliver(serial: number, streamName: string): void {
+    const stream = this.#streams.get(streamName)
+    const batch = this.desk.batch(serial)
+    if (stream === undefined || batch === undefined) return
+    const { keyBytes } = this.desk
+    const keys = Array.from(batch.ids, (_, index) => batch.keys.subarray(index * keyBytes, (index + 1) * keyBytes))
+    const sentAtMs = this.#nowMs()
+    this.#sendingSinceMs = sentAtMs
+    void stream.send(keys).then((result) => {
+      if (this.#sendingSinceMs === sentAtMs) this.#sendingSinceMs = undefined
+      if (result === 'sent') this.dispatch({ type: 'handedOver', serial, nowMs: this.#nowMs() })
+      this.#look()
+    })
+  }
+
+  async #write(record: DurableState, awaited: number | undefined): Promise<void> {
+    const { clock, journal, log, random } = this.#options
+    const entry = { atMs: clock.nowMs(), state: record }
+    if (awaited === undefined) {
+      try {
+        await journal.append(entry, false)
+      } catch (error) {
+        log.warn(
+          { reason: messageOf(error) },
+          'the journal of the link could not be written; the next batch waits for it',
+        )
+      }
+      return
+    }
+    const backoff = createBackoff({ firstMs: 100, maxMs: 5_000 }, random)
+    while (!this.#stopJournal.signal.aborted) {
+      try {
+        await journal.append(entry, true)
+        this.#journalProblem = undefined
+        this.dispatch({ type: 'journalled', serial: awaited, nowMs: this.#nowMs() })
+        return
+      } catch (error) {
+        this.#journalProblem = messageOf(error)
+        const pauseMs = backoff.nextMs()
+        log.error(
+          { reason: this.#journalProblem, pauseMs },
+          'the journal of the link cannot be written: a batch waits for it',
+        )
+        await new Promise<void>((resolve) => clock.after(pauseMs, resolve))
+      }
+    }
+  }
+
+  // ---- messages -----------------------------------------------------------------------------------------------
+
+  #receive(wire: LinkMessage): void {
+    this.#lastHeardMs = this.#nowMs()
+    let message: PeerMessage
+    try {
+      message = readMessage(wire, this.#options.hold.maxKeys * 2)
+    } catch (error) {
+      if (!(error instanceof MessageError)) throw error
+      this.#perform({ type: 'protocolError', text: error.message })
+      return
+    }
+    if (message.type === 'hello') return this.#greet(message.greeting, message.hello)
+    if (message.type === 'ping') {
+      this.#channel?.send(pongMessage(message.number))
+      return
+    }
+    if (message.type === 'pong') return
+    if (!this.#greeted) return this.#perform({ type: 'protocolError', text: `${message.type}: said before Hello` })
+    this.#understand(message)
+  }
+
+  #greet(greeting: Greeting, hello: Parameters<typeof helloMessage>[1]): void {
+    const problem = greetingProblem(this.#options.greeting, greeting)
+    if (problem !== undefined) {
+      this.#peerMismatch = problem
+      this.#options.log.error({ problem }, 'the two ends of the link do not fit; nothing is delivered')
+      this.#channel?.close(Status.FAILED_PRECONDITION, problem)
+      return
+    }
+    this.#greeted = true
+    this.dispatch({ type: 'hello', hello, nowMs: this.#nowMs() })
+  }
+
+  #understand(message: Exclude<PeerMessage, { type: 'hello' | 'ping' | 'pong' }>): void {
+    const nowMs = this.#nowMs()
+    switch (message.type) {
+      case 'announce':
+        if (!this.desk.announced(message.ids, message.anew, nowMs)) {
+          this.#perform({ type: 'protocolError', text: 'Announce.ids: more than may be held' })
+        }
+        this.#workSoon()
+        return
+      case 'propose':
+        return this.#prepare(message)
+      case 'verified': {
+        const expected = this.#expectedPoint
+        const genuine = expected?.serial === message.serial && equalBytes(expected.point, message.point)
+        this.#forgetPoint()
+        this.dispatch({ type: 'verified', serial: message.serial, genuine, nowMs })
+        return
+      }
+      case 'dropThrough':
+        // A stranger's word costs no key.
+        if (this.#state.peer?.proven === true) this.desk.droppedByPeer(message.through)
+        return
+      case 'bye':
+        this.#options.log.info({ reason: message.reason }, 'the other gateway closes the link')
+        this.#options.onBye()
+        return
+      case 'agreement':
+        this.dispatch({ type: 'message', message: message.message, nowMs })
+    }
+  }
+
+  #prepare(message: PeerMessage & { readonly type: 'propose' }): void {
+    const { serial, ids, sacrificed, tag } = message
+    const state = this.#state
+    const { keyBytes } = this.desk
+    const wrong =
+      state.role !== 'right'
+        ? 'Propose: only the left side proposes'
+        : state.stopped !== undefined
+          ? state.stopped
+          : serial < state.nextSerial
+            ? 'Propose.serial: was used before'
+            : sacrificed !== sacrificedKeys(keyBytes)
+              ? 'Propose.sacrificed: gives up another number of keys'
+              : ids.length - sacrificed > keysPerMessage(keyBytes, this.#options.batch.maxKeys)
+                ? 'Propose.ids: too many for a batch'
+                : state.kept.length >= 6
+                  ? 'Propose: too many batches are under way'
+                  : undefined
+    if (wrong !== undefined) return this.#perform({ type: 'protocolError', text: wrong })
+    const result = this.desk.prepare(serial, ids, sacrificed, tag)
+    if (result.outcome === 'equal') this.#answerPoint = result.point
+    const count = ids.length - sacrificed
+    this.dispatch({ type: 'prepared', serial, count, outcome: result.outcome, nowMs: this.#nowMs() })
+    this.#answerPoint = undefined
+  }
+
+  #forgetPoint(): void {
+    wipe(this.#expectedPoint?.point)
+    this.#expectedPoint = undefined
+  }
+
+  // ---- work that keys, time or news make possible -------------------------------------------------------------
+
+  #workSoon(): void {
+    if (this.#closed) return
+    this.#workTimer ??= this.#options.clock.after(COALESCE_MS, () => {
+      this.#workTimer = undefined
+      this.#work()
+    })
+  }
+
+  #work(): void {
+    const dropped = this.desk.enforceLimits(this.#nowMs())
+    if (dropped !== undefined) this.#tellDropped(dropped.through, dropped.reason)
+    if (this.#greeted && this.#state.role === 'right') {
+      while (this.desk.hasUnannounced) {
+        this.#channel?.send(announceMessage(this.desk.takeUnannounced(ANNOUNCE_IDS), !this.#announcedAnything))
+        this.#announcedAnything = true
+      }
+    }
+    this.#form()
+    this.#armTimer()
+  }
+
+  #form(): void {
+    this.#formAtMs = undefined
+    const wanted = wantedBatch(this.#state)
+    if (wanted === undefined) return
+    const { batch } = this.#options
+    const { keyBytes } = this.desk
+    const maxKeys = keysPerMessage(keyBytes, wanted.small ? batch.maxInferredKeys : batch.maxKeys)
+    const formed = this.desk.form({
+      serial: wanted.serial,
+      maxKeys,
+      minKeys: Math.min(batch.minKeys, maxKeys),
+      maxWaitMs: batch.maxWaitMs,
+      avoidCounts: wanted.avoidCounts,
+      nowMs: this.#nowMs(),
+    })
+    if ('retryAtMs' in formed) {
+      this.#formAtMs = formed.retryAtMs
+      return
+    }
+    const { proposal } = formed
+    const { sacrificedIds, ids } = proposal.batch
+    const all = new BigUint64Array(sacrificedIds.length + ids.length)
+    all.set(sacrificedIds)
+    all.set(ids, sacrificedIds.length)
+    this.#forgetPoint()
+    this.#expectedPoint = { serial: wanted.serial, point: proposal.point }
+    this.dispatch({ type: 'formed', serial: wanted.serial, count: ids.length, nowMs: this.#nowMs() })
+    this.#channel?.send(proposeMessage(wanted.serial, all, sacrificedIds.length, proposal.tag))
+  }
+
+  #tellDropped(through: bigint, reason: DropReason): void {
+    this.#options.log.warn({ throughId: through.toString(), reason }, 'keys were dropped because more wait than may')
+    if (this.#greeted) this.#channel?.send(dropThroughMessage(through, reason))
+  }
+
+  #announceAnew(): void {
+    this.desk.announceAgain()
+    this.#announcedAnything = false
+    this.#workSoon()
+  }
+
+  #look(): void {
+    this.#watch.look()
+    const stream = this.#streams.get(this.#state.site.stream ?? '')
+    if (stream === undefined) return
+    const nowMs = this.#nowMs()
+    // A message on its way makes every stream unwritable for a moment; only what lasts is worth telling.
+    const passing = this.#sendingSinceMs !== undefined && nowMs - this.#sendingSinceMs < STALLED_AFTER_MS
+    const writable = stream.writable || passing
+    if (writable !== this.#state.site.writable) this.dispatch({ type: 'writable', writable, nowMs })
+  }
+
+  #armTimer(): void {
+    this.#timer?.cancel()
+    if (this.#closed) return
+    const nowMs = this.#nowMs()
+    const times = [nowMs + LOOK_MS, nextTickMs(this.#state), this.#formAtMs].filter((time) => time !== undefined)
+    this.#timer = this.#options.clock.after(Math.max(1, Math.min(...times) - nowMs), () => this.#onTimer())
+  }
+
+  #onTimer(): void {
+    const nowMs = this.#nowMs()
+    this.#look()
+    const tickMs = nextTickMs(this.#state)
+    if (tickMs !== undefined && nowMs >= tickMs) this.dispatch({ type: 'tick', nowMs })
+    if (this.#formAtMs !== undefined && nowMs >= this.#formAtMs) this.#workSoon()
+    this.#checkLife(nowMs)
+    this.#armTimer()
+  }
+
+  #checkLife(nowMs: number): void {
+    if (this.#channel === undefined) return
+    const { pingMs } = this.#options.timing
+    if (nowMs - this.#lastHeardMs > 3 * pingMs) {
+      this.#options.log.warn('the other gateway gives no sign of life; the link is closed')
+      this.#channel.close(Status.DEADLINE_EXCEEDED, 'no sign of life')
+    } else if (nowMs - this.#lastPingMs >= pingMs) this.ping()
+  }
+}
+
+/** Why two ends cannot be a link; undefined where they can. */
+export function greetingProblem(mine: Greeting, theirs: Greeting): string | undefined {
+  if (mine.version !== theirs.version) {
+    return `this gateway speaks version ${mine.version} of the link service and the other one version ${theirs.version}: update the older one`
+  }
+  if (mine.kind !== theirs.kind) return `kind: "${mine.kind}" here, "${theirs.kind}" at the other end`
+  if (mine.keyBytes !== theirs.keyBytes) {
+    return `bytesPerKey: ${mine.keyBytes} here, ${theirs.keyBytes} at the other end`
+  }
+  return undefined
+}

@@ -1,0 +1,598 @@
+/** The session side of the device: who may begin one, with whom it runs, and how it ends. Never waits for a key. */
+import { status as Status } from '@grpc/grpc-js'
+import { createBackoff } from '../base/backoff.js'
+import { type ReadonlyCell, StateCell } from '../base/cell.js'
+import { type Clock, sleep, type Timer, withDeadline } from '../base/clock.js'
+import { codeOf, messageOf } from '../base/errors.js'
+import { formatHostPort, parseHostPort } from '../base/host-port.js'
+import type { Random } from '../base/random.js'
+import { wipe } from '../base/wipe.js'
+import type { Logger } from '../observe/log.js'
+import { RpcError, rpcError } from '../rpc/bridge.js'
+import type {
+  CallContext,
+  DevicePort,
+  KeyStream,
+  LinkStatusValue,
+  Originator,
+  SessionParameters,
+} from '../rpc/device-port.js'
+import type { SiteTotals } from '../rpc/site-totals.js'
+import type { ChannelListener, LinkChannel } from './channel.js'
+import { InitialKeys } from './initial-keys.js'
+import type { Greeting } from './messages.js'
+import type { TimingOptions } from './options.js'
+import type { PairHooks } from './pair-hooks.js'
+import { METADATA, type PeerConnection, type PeerConnector } from './peer.js'
+import { greetingProblem } from './runtime.js'
+import type { AgreementRuntime } from './runtime.js'
+import { linkStatusOf, type SessionState } from './session-state.js'
+import { equalBytes } from './verification.js'
+
+export interface SessionOptions {
+  readonly greeting: Greeting
+  /** host:port that peers reach this gateway at; undefined while it is not proven. */
+  readonly controlAddress: () => string | undefined
+  readonly connector: PeerConnector
+  readonly runtime: AgreementRuntime
+  readonly pair: PairHooks
+  readonly totals: SiteTotals
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Logger
+  readonly timing: TimingOptions
+  /** The stream that takes keys changed; undefined where nobody waits. */
+  readonly onStream: (stream: KeyStream | undefined) => void
+}
+
+/** One session, from RunSession or SessionStarting to its end. */
+interface Active {
+  readonly role: 'left' | 'right'
+  /** host:port, one spelling. */
+  readonly peerAddress: string
+  readonly parameters: SessionParameters
+  readonly attempt: string
+  readonly begunMs: number
+  /** Ends everything that belongs to the session. */
+  readonly ended: AbortController
+  originator: Originator | undefined
+  connection: PeerConnection | undefined
+  token: string | undefined
+  ours: boolean
+  prepared: boolean
+  started: boolean
+  /** The answer to RunSession: the outcome of the try that is under way. */
+  trying: Promise<void> | undefined
+}
+
+export class SessionLayer implements DevicePort {
+  readonly #options: SessionOptions
+  readonly #state: StateCell<SessionState>
+  readonly #linkStatus: StateCell<LinkStatusValue>
+  readonly #initialKeys = new InitialKeys()
+  readonly #streams = new Set<KeyStream>()
+  #hadStream = false
+  #goneTimer: Timer | undefined
+  #gone = false
+  #active: Active | undefined
+  #ending: Promise<void> | undefined
+  #stopped = false
+
+  constructor(options: SessionOptions) {
+    this.#options = options
+    this.#state = new StateCell<SessionState>({ state: 'none', errorCode: 0, reason: '' }, options.clock)
+    this.#linkStatus = new StateCell<LinkStatusValue>({ state: 'inactive', errorCode: 0 }, options.clock)
+    this.#state.subscribe(() => this.#showStatus())
+  }
+
+  get state(): ReadonlyCell<SessionState> {
+    return this.#state
+  }
+
+  get linkStatus(): ReadonlyCell<LinkStatusValue> {
+    return this.#linkStatus
+  }
+
+  get waiting(): boolean {
+    return this.#streams.size > 0
+  }
+
+  // ---- the SiteAgent ------------------------------------------------------------------------------------------
+
+  waitForSession(initialKey: Uint8Array, stream: KeyStream): void {
+    if (this.#stopped) {
+      wipe(initialKey)
+      stream.end(Status.UNAVAILABLE, 'the gateway stops')
+      return
+    }
+    this.#initialKeys.put(initialKey)
+    if (stream.signal.aborted) return
+    this.#streams.add(stream)
+    this.#hadStream = true
+    this.#gone = false
+    this.#goneTimer?.cancel()
+    stream.signal.addEventListener('abort', () => this.#streamEnded(stream), { once: true })
+    this.#options.runtime.openStream(stream)
+    this.#options.onStream(stream)
+    this.#showStatus()
+  }
+
+  #streamEnded(stream: KeyStream): void {
+    this.#streams.delete(stream)
+    this.#options.onStream([...this.#streams].at(-1))
+    if (this.#streams.size === 0) {
+      this.#goneTimer?.cancel()
+      this.#goneTimer = this.#options.clock.after(this.#options.timing.goneGraceMs, () => {
+        this.#gone = this.#streams.size === 0
+        this.#showStatus()
+      })
+    }
+    this.#showStatus()
+  }
+
+  async runSession(parameters: SessionParameters, peerAddress: string, call: CallContext): Promise<void> {
+    if (this.#stopped) throw rpcError(Status.UNAVAILABLE, 'the gateway stops')
+    const address = normalised(peerAddress, 'peerAddress')
+    await this.#bounded(this.#run(parameters, address), call)
+  }
+
+  async #run(parameters: SessionParameters, address: string): Promise<void> {
+    const running = this.#active
+    if (running !== undefined && running.peerAddress === address && this.#ending === undefined) {
+      if (!running.started) await running.trying
+      return
+    }
+    if (running !== undefined || this.#ending !== undefined) await this.#end('a session with another peer begins', true)
+    const active = this.#newActive('right', address, parameters, this.#randomHex(8))
+    this.#state.set({ state: 'starting', role: 'right', peerAddress: address, tried: 0, errorCode: 0, reason: '' })
+    active.trying = this.#tryPeer(active)
+    active.trying.catch(() => {})
+    void this.#keepTrying(active)
+    await active.trying
+  }
+
+  async endSession(_call: CallContext): Promise<void> {
+    await this.#end('the SiteAgent ends the session', true)
+  }
+
+  /** An answer within the bound, whatever hangs. */
+  async #bounded(work: Promise<void>, call: CallContext): Promise<void> {
+    const { clock, timing } = this.#options
+    try {
+      await withDeadline(clock, timing.answerMs, 'RunSession', () => work, call.signal)
+    } catch (error) {
+      if (error instanceof RpcError) throw error
+      if (codeOf(error) === 'E_DEADLINE') {
+        throw rpcError(Status.DEADLINE_EXCEEDED, `the peer did not answer within ${timing.answerMs} ms`)
+      }
+      throw rpcError(Status.UNAVAILABLE, messageOf(error))
+    }
+  }
+
+  // ---- the initiator (right side) -----------------------------------------------------------------------------
+
+  #newActive(role: 'left' | 'right', peerAddress: string, parameters: SessionParameters, attempt: string): Active {
+    const active: Active = {
+      role,
+      peerAddress,
+      parameters,
+      attempt,
+      begunMs: this.#options.clock.monotonicMs(),
+      ended: new AbortController(),
+      originator: undefined,
+      connection: undefined,
+      token: undefined,
+      ours: false,
+      prepared: false,
+      started: false,
+      trying: undefined,
+    }
+    this.#active = active
+    this.#hadStream = this.#streams.size > 0
+    this.#gone = false
+    return active
+  }
+
+  /** One try: SessionStarting, and the link service where the peer is a gateway. Rejects with an `RpcError`. */
+  async #tryPeer(active: Active): Promise<void> {
+    const { connector, controlAddress, greeting, pair, timing } = this.#options
+    const own = controlAddress()
+    if (own === undefined) {
+      throw rpcError(
+        Status.UNAVAILABLE,
+        'the tunnel of this gateway is not proven yet, so the peer could not call back',
+      )
+    }
+    if (!active.prepared) {
+      await pair.prepare(this.#pairInfo(active)).catch((error: unknown) => {
+        throw rpcError(Status.FAILED_PRECONDITION, messageOf(error))
+      })
+      active.prepared = true
+    }
+    active.connection?.close()
+    const connection = await connector.connect(active.peerAddress)
+    if (active.ended.signal.aborted) {
+      connection.close()
+      throw rpcError(Status.CANCELLED, 'the session was ended')
+    }
+    active.connection = connection
+    const trailers = await connection.sessionStarting({
+      parameters: active.parameters,
+      initiatorAddress: own,
+      metadata: new Map([
+        [METADATA.version, String(greeting.version)],
+        [METADATA.kind, greeting.kind],
+        [METADATA.keyBytes, String(greeting.keyBytes)],
+        [METADATA.attempt, active.attempt],
+        ...(active.token === undefined ? [] : ([[METADATA.session, active.token]] as const)),
+      ]),
+      timeoutMs: timing.answerMs - 200,
+      signal: active.ended.signal,
+    })
+    const theirs = greetingOf(trailers)
+    if (theirs !== undefined) {
+      const problem = greetingProblem(greeting, theirs)
+      if (problem !== undefined) throw rpcError(Status.FAILED_PRECONDITION, problem)
+    }
+    active.ours = theirs !== undefined
+    active.token = trailers.get(METADATA.session)
+    this.#started(active)
+    if (active.ours) this.#openLink(active)
+  }
+
+  #started(active: Active): void {
+    const { runtime, pair, log } = this.#options
+    const again = active.started
+    active.started = true
+    if (!again) {
+      runtime.beginSession(active.role)
+      pair.start(active.ours ? 'byId' : 'byArrival')
+      log.info({ role: active.role, peer: active.peerAddress, ours: active.ours }, 'session started')
+    }
+    this.#showLink(active, active.ours ? 'opening' : undefined, '')
+  }
+
+  #showLink(active: Active, link: 'opening' | 'open' | 'lost' | undefined, reason: string): void {
+    if (this.#active !== active || !active.started || this.#ending !== undefined) return
+    const { role, peerAddress } = active
+    this.#state.set({
+      state: 'started',
+      role,
+      peerAddress,
+      peerLink: link === undefined ? { peer: 'foreign' } : { peer: 'ours', link, reason },
+    })
+  }
+
+  #openLink(active: Active): void {
+    const { runtime } = this.#options
+    const metadata = new Map(active.token === undefined ? [] : [[METADATA.session, active.token] as const])
+    active.connection?.openLink(metadata, (channel) => {
+      const listener = runtime.attach(channel)
+      this.#showLink(active, 'open', '')
+      return listener
+    })
+  }
+
+  /** The link between the two gateways broke: the right side opens it again, for as long as the session runs. */
+  channelLost(code: number, reason: string): void {
+    const active = this.#active
+    if (active === undefined || !active.started || !active.ours || this.#ending !== undefined) return
+    this.#showLink(active, 'lost', reason)
+    if (code === Number(Status.FAILED_PRECONDITION) || code === Number(Status.INVALID_ARGUMENT)) {
+      this.#options.log.error({ reason }, 'the link cannot work')
+    }
+    if (active.role === 'right') void this.#reopen(active, code)
+  }
+
+  async #reopen(active: Active, code: number): Promise<void> {
+    const { clock, timing, random, log, runtime } = this.#options
+    const backoff = createBackoff({ firstMs: timing.retryFirstMs, maxMs: timing.retryMaxMs }, random)
+    let lastCode = code
+    const untilMs = clock.monotonicMs() + timing.retryForMs
+    try {
+      while (this.#active === active && !runtime.connected && clock.monotonicMs() < untilMs) {
+        await sleep(clock, backoff.nextMs(), active.ended.signal)
+        if (lastCode === Number(Status.UNAUTHENTICATED) || active.token === undefined) {
+          // The other gateway does not know the session any more: it was started anew.
+          active.token = undefined
+        }
+        try {
+          await this.#tryPeer(active)
+          return
+        } catch (error) {
+          if (!(error instanceof RpcError)) throw error
+          lastCode = error.code
+          log.info({ peer: active.peerAddress, reason: error.details }, 'the other gateway cannot be reached yet')
+          this.#showLink(active, 'lost', error.details)
+        }
+      }
+    } catch {
+      // The session ended.
+    }
+  }
+
+  /** After a first failure: a C++ site ignores it and never asks again, a Java site asks again by itself. */
+  async #keepTrying(active: Active): Promise<void> {
+    const { clock, timing, random, totals, log } = this.#options
+    const backoff = createBackoff({ firstMs: timing.retryFirstMs, maxMs: timing.retryMaxMs }, random)
+    const untilMs = clock.monotonicMs() + timing.retryForMs
+    for (let tried = 1; this.#active === active; tried += 1) {
+      try {
+        await active.trying
+        return
+      } catch (error) {
+        if (this.#active !== active || active.ended.signal.aborted) return
+        const failure = error instanceof RpcError ? error : rpcError(Status.INTERNAL, messageOf(error))
+        const { code: errorCode, details: reason } = failure
+        const { peerAddress } = active
+        const giveUp = totals.dialect() === 'java' || clock.monotonicMs() >= untilMs
+        if (giveUp) {
+          log.warn({ peer: peerAddress, reason }, 'the session could not be started')
+          this.#discard(active)
+          this.#state.set({ state: 'none', errorCode, reason })
+          return
+        }
+        const pauseMs = backoff.nextMs()
+        log.warn({ peer: peerAddress, reason, tried, pauseMs }, 'the session could not be started yet; trying again')
+        this.#state.set({ state: 'starting', role: 'right', peerAddress, tried, errorCode, reason })
+        try {
+          await sleep(clock, pauseMs, active.ended.signal)
+        } catch {
+          return
+        }
+        active.trying = this.#tryPeer(active)
+        active.trying.catch(() => {})
+      }
+    }
+  }
+
+  // ---- the responder (left side) ------------------------------------------------------------------------------
+
+  async sessionStarting(parameters: SessionParameters, initiatorAddress: string, call: CallContext): Promise<void> {
+    const { greeting, pair, log } = this.#options
+    if (this.#stopped) throw rpcError(Status.UNAVAILABLE, 'the gateway stops')
+    const address = normalised(initiatorAddress, 'initiatorAddress')
+    const theirs = greetingOf(call.metadata)
+    const problem = theirs === undefined ? undefined : greetingProblem(greeting, theirs)
+    if (problem !== undefined) {
+      log.error({ peer: address, problem }, 'a session was refused: the two ends do not fit')
+      throw rpcError(Status.FAILED_PRECONDITION, problem)
+    }
+    const attempt = call.metadata.get(METADATA.attempt) ?? ''
+    const running = this.#active
+    if (running !== undefined && running.role === 'left' && attempt !== '' && running.attempt === attempt) {
+      // The answer was lost, or the link broke: the same session.
+      if (running.peerAddress === address) return this.#tellToken(running, call)
+    }
+    await this.#giveWay(address, call)
+    const active = this.#newActive('left', address, parameters, attempt)
+    active.originator = call.originator
+    active.ours = theirs !== undefined
+    if (active.ours) active.token = this.#randomHex(32)
+    try {
+      await pair.prepare(this.#pairInfo(active))
+    } catch (error) {
+      this.#discard(active)
+      this.#state.set({ state: 'none', errorCode: Status.FAILED_PRECONDITION, reason: messageOf(error) })
+      throw rpcError(Status.FAILED_PRECONDITION, messageOf(error))
+    }
+    if (this.#active !== active) throw rpcError(Status.ABORTED, 'the session was ended while it began')
+    this.#started(active)
+    this.#tellToken(active, call)
+  }
+
+  #tellToken(active: Active, call: CallContext): void {
+    const { greeting } = this.#options
+    if (active.token === undefined) return
+    call.setTrailer(METADATA.version, String(greeting.version))
+    call.setTrailer(METADATA.kind, greeting.kind)
+    call.setTrailer(METADATA.keyBytes, String(greeting.keyBytes))
+    call.setTrailer(METADATA.session, active.token)
+  }
+
+  /** A session that lives is not ended by somebody who is not its peer. */
+  async #giveWay(address: string, call: CallContext): Promise<void> {
+    if (this.#ending !== undefined) await this.#ending
+    const running = this.#active
+    if (running === undefined) return
+    const refuse = (): never => {
+      throw rpcError(Status.FAILED_PRECONDITION, 'a session with another peer runs here')
+    }
+    if (running.role === 'right' && !running.started) {
+      // Both ends were told to begin. The lower address does.
+      const own = this.#options.controlAddress() ?? ''
+      if (running.peerAddress === address && own < address) refuse()
+    } else if (!hasToken(running, call.metadata) && (await this.#isAlive(running, address, call))) refuse()
+    await this.#end('the peer begins a new session', false)
+  }
+
+  async #isAlive(running: Active, address: string, call: CallContext): Promise<boolean> {
+    const { runtime, clock } = this.#options
+    if (!running.ours) {
+      const same = running.peerAddress === address || running.originator?.address === call.originator.address
+      return !same
+    }
+    if (!runtime.connected) {
+      // Begun a moment ago, its link is about to open.
+      return clock.monotonicMs() - running.begunMs < OPENING_GRACE_MS
+    }
+    const before = runtime.lastHeardMs
+    runtime.ping()
+    const untilMs = clock.monotonicMs() + LIFE_SIGN_MS
+    while (clock.monotonicMs() < untilMs) {
+      if (runtime.lastHeardMs > before) return true
+      if (!runtime.connected) return false
+      await new Promise<void>((resolve) => clock.after(20, resolve))
+    }
+    return false
+  }
+
+  /** The initiator opens the link service. */
+  acceptLink(call: CallContext, channel: LinkChannel): ChannelListener {
+    const active = this.#active
+    if (
+      active === undefined ||
+      active.role !== 'left' ||
+      this.#ending !== undefined ||
+      !hasToken(active, call.metadata)
+    ) {
+      throw rpcError(Status.UNAUTHENTICATED, 'no session with this token runs here')
+    }
+    const listener = this.#options.runtime.attach(channel)
+    this.#showLink(active, 'open', '')
+    return listener
+  }
+
+  async sessionEnding(call: CallContext): Promise<void> {
+    const active = this.#active
+    if (active === undefined) return
+    if (this.peerCheck(call.originator, call.metadata) !== 'peer') {
+      throw rpcError(Status.PERMISSION_DENIED, 'the session that runs here is with another peer')
+    }
+    await this.#end('the peer ends the session', false)
+  }
+
+  /** The other gateway said that the session ends. */
+  peerSaidBye(): void {
+    if (this.#active !== undefined) void this.#end('the peer ends the session', false)
+  }
+
+  /** Whether a caller is the other device of the session that runs. */
+  peerCheck(originator: Originator, metadata: ReadonlyMap<string, string>): 'peer' | 'stranger' | 'no session' {
+    const active = this.#active
+    if (active === undefined) return 'no session'
+    if (hasToken(active, metadata)) return 'peer'
+    if (active.ours) {
+      const lives =
+        this.#options.runtime.connected || this.#options.clock.monotonicMs() - active.begunMs < OPENING_GRACE_MS
+      return lives ? 'stranger' : 'no session'
+    }
+    if (originator.via !== 'hidden' && active.originator?.address === originator.address) return 'peer'
+    const host = parseHostPort(active.peerAddress, 'peer').host
+    return host === originator.address ? 'peer' : 'stranger'
+  }
+
+  // ---- the end ------------------------------------------------------------------------------------------------
+
+  /** Settles what is under way, tells the peer, forgets the session. Idempotent; bounded whatever the peer does. */
+  #end(reason: string, tellPeer: boolean, errorCode = 0): Promise<void> {
+    const active = this.#active
+    if (this.#ending !== undefined) return this.#ending
+    if (active === undefined) {
+      const { state } = this.#state.value
+      if (state === 'none') this.#state.set({ state: 'none', errorCode: 0, reason })
+      return Promise.resolve()
+    }
+    this.#ending = this.#endActive(active, reason, tellPeer, errorCode).finally(() => (this.#ending = undefined))
+    return this.#ending
+  }
+
+  async #endActive(active: Active, reason: string, tellPeer: boolean, errorCode: number): Promise<void> {
+    const { runtime, pair, timing, clock, log } = this.#options
+    const { role, peerAddress } = active
+    active.ended.abort()
+    this.#state.set({ state: 'ending', role, peerAddress })
+    runtime.pause(true)
+    await quietly(withDeadline(clock, timing.settleMs, 'quiesce', () => pair.quiesce()))
+    const settled = await runtime.settle(timing.settleMs)
+    runtime.detach(reason)
+    if (tellPeer && active.started) await this.#tellEnding(active)
+    await quietly(withDeadline(clock, timing.settleMs, 'end', () => pair.end()))
+    log.info({ role, peer: peerAddress, reason, settled }, 'session ended')
+    this.#discard(active)
+    this.#state.set({ state: 'none', errorCode, reason })
+  }
+
+  async #tellEnding(active: Active): Promise<void> {
+    const { connector, timing, log } = this.#options
+    const metadata = new Map(active.token === undefined ? [] : [[METADATA.session, active.token] as const])
+    try {
+      active.connection ??= await connector.connect(active.peerAddress)
+      await active.connection.sessionEnding(metadata, timing.endingMs)
+    } catch (error) {
+      log.info({ peer: active.peerAddress, reason: messageOf(error) }, 'the peer did not hear that the session ends')
+    }
+  }
+
+  #discard(active: Active): void {
+    active.ended.abort()
+    active.connection?.close()
+    if (this.#active === active) this.#active = undefined
+    this.#hadStream = this.#streams.size > 0
+    this.#gone = false
+  }
+
+  /** The device cannot go on with the session. */
+  #fail(active: Active, error: Error): void {
+    if (this.#active !== active) return
+    this.#options.log.error({ reason: error.message }, 'the device ends the session')
+    void this.#end(error.message, true, Status.FAILED_PRECONDITION)
+  }
+
+  #pairInfo(active: Active): Parameters<PairHooks['prepare']>[0] {
+    return {
+      role: active.role,
+      peerAddress: active.peerAddress,
+      parameters: active.parameters,
+      metadata: () => new Map(active.token === undefined ? [] : [[METADATA.session, active.token] as const]),
+      initialKey: (signal) => this.#initialKeys.take(AbortSignal.any([signal, active.ended.signal])),
+      fail: (error) => this.#fail(active, error),
+    }
+  }
+
+  #showStatus(): void {
+    const next = linkStatusOf(this.#state.value, { waiting: this.waiting, gone: this.#hadStream && this.#gone })
+    const present = this.#linkStatus.value
+    if (next.state !== present.state || next.errorCode !== present.errorCode) this.#linkStatus.set(next)
+  }
+
+  /** Ends the session and every WaitForSession. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    await this.#end('the gateway stops', true)
+    this.#goneTimer?.cancel()
+    this.#initialKeys.close()
+    for (const stream of [...this.#streams]) stream.end(Status.UNAVAILABLE, 'the gateway stops')
+  }
+
+  #randomHex(length: number): string {
+    return Buffer.from(this.#options.random.bytes(length)).toString('hex')
+  }
+}
+
+/** How long a session whose link is not open yet keeps its place, ms. */
+const OPENING_GRACE_MS = 2_000
+/** How long a running session has to show that it lives, ms. */
+const LIFE_SIGN_MS = 800
+
+function hasToken(active: Active, metadata: ReadonlyMap<string, string>): boolean {
+  const token = metadata.get(METADATA.session)
+  if (token === undefined || active.token === undefined) return false
+  return equalBytes(Buffer.from(token), Buffer.from(active.token))
+}
+
+function greetingOf(metadata: ReadonlyMap<string, string>): Greeting | undefined {
+  const version = metadata.get(METADATA.version)
+  if (version === undefined) return undefined
+  return {
+    version: Number(version),
+    kind: metadata.get(METADATA.kind) ?? '',
+    keyBytes: Number(metadata.get(METADATA.keyBytes)),
+  }
+}
+
+function normalised(address: string, field: string): string {
+  try {
+    return formatHostPort(parseHostPort(address, field))
+  } catch (error) {
+    throw rpcError(Status.INVALID_ARGUMENT, messageOf(error))
+  }
+}
+
+async function quietly(work: Promise<unknown>): Promise<void> {
+  try {
+    await work
+  } catch {
+    // Bounded; what it was about is logged by whoever did it.
+  }
+}
