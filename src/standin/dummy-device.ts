@@ -120,6 +120,7 @@ class Dummy implements DummyDevice {
 
   async close(): Promise<void> {
     this.#stop.abort()
+    await this.#unregister()
     this.#session?.abort()
     this.#peer?.client.close()
     this.#server?.forceShutdown()
@@ -153,8 +154,9 @@ class Dummy implements DummyDevice {
       this.#begin(LinkStatus_State.SessionStarted)
       return {}
     })
-    addUnary(server, ISession.method.sessionEnding, () => {
+    addUnary(server, ISession.method.sessionEnding, async () => {
       this.#finish()
+      await this.#role.settle()
       return {}
     })
   }
@@ -210,6 +212,7 @@ class Dummy implements DummyDevice {
   async #endSession(): Promise<object> {
     if (this.#session !== undefined && this.faults.endSessionHangs) return forever
     this.#finish()
+    await this.#role.settle()
     const peer = this.#peer
     this.#peer = undefined
     if (peer !== undefined) {
@@ -243,6 +246,15 @@ class Dummy implements DummyDevice {
     return this.options.dialect === 'openqkd'
       ? { config, controlAddress: this.controlAddress }
       : { config, bindAddress: this.controlAddress }
+  }
+
+  /** A clean end of the program takes the registration back. */
+  async #unregister(): Promise<void> {
+    const { siteAgent } = this.options
+    if (siteAgent === undefined) return
+    const client = dial(siteAgent)
+    await callUnary(client, ISiteAgent.method.unregisterDevice, { id: this.id }, 2_000).catch(() => {})
+    client.close()
   }
 
   async #register(siteAgent: string): Promise<void> {

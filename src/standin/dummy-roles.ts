@@ -29,6 +29,8 @@ export interface RoleContext {
 export interface Role {
   register(server: grpc.Server): void
   begin(peer: grpc.Client, signal: AbortSignal): void
+  /** Resolves when the frame under way is done, after the signal aborted. */
+  settle(): Promise<void>
 }
 
 const periodPicoseconds = 10_000_000n
@@ -36,6 +38,7 @@ const periodPicoseconds = 10_000_000n
 export class AliceRole implements Role {
   #emissions = new Map<bigint, Uint8Array>()
   #emitted: () => void = () => {}
+  #emitting: Promise<void> = Promise.resolve()
 
   constructor(private readonly context: RoleContext) {}
 
@@ -64,7 +67,11 @@ export class AliceRole implements Role {
 
   begin(peer: grpc.Client, signal: AbortSignal): void {
     this.#emissions = new Map()
-    void this.#emit(peer, signal)
+    this.#emitting = this.#emit(peer, signal)
+  }
+
+  settle(): Promise<void> {
+    return this.#emitting
   }
 
   async #emit(peer: grpc.Client, signal: AbortSignal): Promise<void> {
@@ -111,7 +118,6 @@ export class AliceRole implements Role {
 
 export class BobRole implements Role {
   #peer: grpc.Client | undefined
-  #signal: AbortSignal | undefined
   #nextFrame = 0n
   #photons: readonly number[] = []
   #beganMs = 0
@@ -142,15 +148,19 @@ export class BobRole implements Role {
     })
   }
 
-  begin(peer: grpc.Client, signal: AbortSignal): void {
+  begin(peer: grpc.Client, _signal: AbortSignal): void {
     this.#peer = peer
-    this.#signal = signal
     this.#nextFrame = 0n
+  }
+
+  /** The last frame is sifted although the session has ended. */
+  settle(): Promise<void> {
+    return this.#turn
   }
 
   async #sift(frame: bigint, photons: readonly number[]): Promise<void> {
     const { faults, onBlock, onFrame } = this.context
-    if (this.#peer === undefined || this.#signal?.aborted === true) return
+    if (this.#peer === undefined) return
     if (faults.loseFrames > 0) {
       faults.loseFrames -= 1
       onFrame(frame, 'dropped')
