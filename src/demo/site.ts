@@ -2,6 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
+import { ptyAvailable } from '../io/pty.js'
 import { askGateway, statusSocketPath, type GatewayStatus } from '../gateway/status-socket.js'
 import { LineProcess, type JsonLine } from './line-process.js'
 
@@ -106,6 +107,12 @@ export class DemoSite {
   }
 
   async #startEmulator(): Promise<void> {
+    if (!(await ptyAvailable())) {
+      // No pseudo-terminal on this machine: the unit then runs inside the gateway, on an in-memory binding.
+      this.transport = 'memory'
+      this.#devicePath = `emulator:pair=${this.context.seed},rate=20`
+      return
+    }
     const link = join(this.#folder, 'ttyQIX')
     const emulator = this.#start('emulator', ['emulate', 'qix', '--pair', this.context.seed, '--link', link, '--json'])
     const ready = await emulator.next(

@@ -2,7 +2,7 @@
 import { StateCell } from '../base/cell.js'
 import { withDeadline } from '../base/clock.js'
 import { GatewayError, messageOf } from '../base/errors.js'
-import { formatHostPort, type HostPort } from '../base/host-port.js'
+import { formatHostPort, parseHostPort, type HostPort } from '../base/host-port.js'
 import { version } from '../base/version.js'
 import type { Device } from '../device/contract.js'
 import { loadDriver } from '../device/catalogue.js'
@@ -14,14 +14,17 @@ import { addLinkService, LINK_SERVICES } from '../link/link-service.js'
 import type { Logger } from '../observe/log.js'
 import { createStatistics } from '../observe/statistics.js'
 import { createAccessPolicy, type AccessPolicy } from '../rpc/access.js'
+import { openChannel, type Channel } from '../rpc/channel.js'
 import type { DeviceDetails } from '../rpc/details.js'
 import { addDeviceServices } from '../rpc/device-services.js'
 import { createProbe } from '../rpc/probe.js'
 import { createDeviceServer, type DeviceServer } from '../rpc/server.js'
 import type { Site } from '../site/contract.js'
+import { LinkKeeper, type KeptEnd } from '../site/link-keeper.js'
 import { createSite } from '../site/site.js'
 import type { Tunnel } from '../tunnel/contract.js'
 import { createTunnel } from '../tunnel/tunnel.js'
+import { composeTls, type GatewayTls } from './compose-tls.js'
 import { composeLink, followSession } from './compose-link.js'
 import { pairSource } from './compose-pair.js'
 import { tunnelOptions } from './compose-tunnel.js'
@@ -52,7 +55,8 @@ export interface Gateway {
 
 export async function createGateway(plan: Plan, host: HostProcess, log: Logger): Promise<Gateway> {
   const driver = await loadDriver(plan.device.descriptor.name)
-  return new ComposedGateway(plan, host, log, driver.create.bind(driver))
+  const tls = await composeTls(plan.config, host.clock, log.child({ part: 'tls' }))
+  return new ComposedGateway(plan, host, log, driver.create.bind(driver), tls)
 }
 
 type CreateDevice = Awaited<ReturnType<typeof loadDriver>>['create']
@@ -80,6 +84,7 @@ class ComposedGateway implements Gateway {
     private readonly host: HostProcess,
     private readonly log: Logger,
     createDevice: CreateDevice,
+    private readonly tls: GatewayTls,
   ) {
     const { clock, random } = host
     const { device: devicePlan } = plan
@@ -88,7 +93,12 @@ class ComposedGateway implements Gateway {
     const statistics = createStatistics(clock, (error) =>
       log.error({ err: error }, 'a listener of the statistics failed'),
     )
-    const probe = createProbe({ random, clock, version })
+    const probe = createProbe({
+      random,
+      clock,
+      version,
+      ...(tls.probe === undefined ? {} : { credentials: tls.probe }),
+    })
 
     this.#device = createDevice({
       device: devicePlan.path,
@@ -111,15 +121,24 @@ class ComposedGateway implements Gateway {
       device: this.#device,
       totals: this.#site,
       controlAddress: () => this.#controlAddress(),
-      peerCredentials: () => undefined,
+      peerCredentials: () => tls.client,
     })
     followSession(this.#link, statistics, log)
     this.#policy = createAccessPolicy({
       siteHostAddresses: () => this.#tunnel?.hostAddresses() ?? this.#siteHost(),
       allowKeys: plan.config.server?.allow ?? [],
+      allowPeers: plan.config.server?.allowPeers ?? [],
+      allowLook: plan.config.server?.allowLook ?? [],
+      siteCertificates: plan.config.server?.siteCertificates ?? [],
+      peerCertificates: plan.config.server?.peerCertificates ?? [],
       sessionPeer: (originator, metadata) => this.#link.sessionPeer(originator, metadata),
     })
-    this.#server = createDeviceServer({ policy: this.#policy, clock, log: log.child({ part: 'server' }) })
+    this.#server = createDeviceServer({
+      policy: this.#policy,
+      clock,
+      log: log.child({ part: 'server' }),
+      ...(tls.server === undefined ? {} : { credentials: tls.server }),
+    })
     addDeviceServices(this.#server, {
       port: this.#link,
       details: () => this.#details(),
@@ -155,7 +174,20 @@ class ComposedGateway implements Gateway {
       random,
       log: partLog(this.log, 'registration'),
       unregisterTimeoutMs: stopSiteMs - 100,
+      openChannel: () => this.#openSiteAgent(address),
       ...(config.site?.pollMs === undefined ? {} : { pollMs: config.site.pollMs }),
+    })
+  }
+
+  /** From here, or through the tunnel where the configuration says so; with TLS where there is any. */
+  #openSiteAgent(address: HostPort): Promise<Channel> {
+    const tunnel = this.#tunnel
+    const through = this.plan.config.site?.viaTunnel === true && tunnel !== undefined
+    return openChannel({
+      address: formatHostPort(address),
+      what: 'SiteAgent',
+      ...(this.tls.client === undefined ? {} : { credentials: this.tls.client }),
+      ...(through ? { dial: (target: HostPort, signal: AbortSignal) => tunnel.dial(target, signal) } : {}),
     })
   }
 
@@ -222,7 +254,7 @@ class ComposedGateway implements Gateway {
         direct: this.#direct,
         site: this.#site,
         link: this.#link,
-        policyWarnings: () => this.#policy.warnings(false),
+        policyWarnings: () => [...this.#policy.warnings(this.tls.server !== undefined), ...this.tls.warnings()],
       },
       this.#startedAtMs,
     )
@@ -282,6 +314,7 @@ class ComposedGateway implements Gateway {
       device: this.#start('device', this.#device.run(this.#stopDevice.signal)),
       tunnel: this.#start('tunnel', (this.#tunnel ?? this.#direct)?.run(this.#stopTunnel.signal) ?? Promise.resolve()),
       site: this.#start('registration', this.#site?.run(this.#stopSite.signal) ?? Promise.resolve()),
+      keeper: this.#start('keepUp', this.#keepUp(ended)),
     }
     await new Promise<void>((resolve) => {
       if (ended.aborted) return resolve()
@@ -290,6 +323,28 @@ class ComposedGateway implements Gateway {
     const result = await this.#stop(running)
     if (this.#failed.signal.aborted) throw this.#failed.signal.reason
     return result
+  }
+
+  /** The left gateway's link.keepUp: starts the link again where keys stopped, never while a batch is unsettled. */
+  async #keepUp(signal: AbortSignal): Promise<void> {
+    const section = this.plan.config.link?.keepUp
+    if (section === undefined) return
+    const end = (text: string, deviceId: string): KeptEnd => {
+      const address = parseHostPort(text, 'link.keepUp')
+      return { address, deviceId, openChannel: () => this.#openSiteAgent(address) }
+    }
+    const log = this.log.child({ part: 'keepUp' })
+    const keeper = new LinkKeeper({
+      left: end(section.leftSite, section.leftId),
+      right: end(section.rightSite, section.rightId),
+      clock: this.host.clock,
+      random: this.host.random,
+      log: partLog(this.log, 'keepUp'),
+      onEvent: (event) => log[event.event === 'failed' ? 'warn' : 'info'](event.message),
+      maySettle: () => !this.#link.isSettling(),
+      own: () => (this.#link.session.value.state === 'started' ? 'running' : 'stopped'),
+    })
+    await keeper.run(signal)
   }
 
   /** In this order: session, registration, then everything that carries bytes. Each has its share of 5 s. */
@@ -318,6 +373,7 @@ class ComposedGateway implements Gateway {
       bounded('device', stopTransportsMs, () => running.device),
     ])
     this.#feed.stop()
+    this.tls.close()
     return result
   }
 }

@@ -38,7 +38,11 @@ export const serverSection = z.strictObject({
   allow: z
     .array(text)
     .optional()
-    .describe("Addresses or CIDR ranges, besides the tunnel's own host, that may ask for keys"),
+    .describe("Addresses, CIDR ranges, cert:NAME or hidden that may ask for keys, besides the tunnel's own host"),
+  allowPeers: z.array(text).optional().describe('The same for the other device: who may start and end sessions'),
+  allowLook: z.array(text).optional().describe('The same for status, details, statistics and reflection'),
+  siteCertificates: z.array(text).optional().describe("Names on the SiteAgent's client certificate"),
+  peerCertificates: z.array(text).optional().describe("Names on the other device's client certificate"),
 })
 
 export const tunnelSection = z.strictObject({
