@@ -5,6 +5,7 @@ import type { EmulatorFactory } from './emulator-contract.js'
 import type { TraceFactory } from './trace-contract.js'
 import { descriptor as clavis2 } from '../../drivers/clavis2/descriptor.js'
 import { descriptor as dummyqkd } from '../../drivers/dummyqkd/descriptor.js'
+import { descriptor as ekpqc } from '../../drivers/ekpqc/descriptor.js'
 import { descriptor as qix } from '../../drivers/qix/descriptor.js'
 
 /** One line of the catalogue. */
@@ -37,6 +38,7 @@ export const CATALOGUE: readonly CatalogueEntry[] = [
   entry(qix, () => import('../../drivers/qix/driver.js'), () => import('../../drivers/qix/emulator.js'), () => import('../../drivers/qix/trace.js')),
   entry(dummyqkd, () => import('../../drivers/dummyqkd/driver.js')),
   entry(clavis2, () => import('../../drivers/clavis2/driver.js')),
+  entry(ekpqc, () => import('../../drivers/ekpqc/driver.js'), () => import('../../drivers/ekpqc/emulator.js')),
 ]
 
 function names(entries: readonly CatalogueEntry[]): string {

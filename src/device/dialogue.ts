@@ -14,6 +14,8 @@ export interface Question<T> {
   bytes: Uint8Array
   read: Reader<T>
   timeoutMs: number
+  /** Called once the question has been written. */
+  onSent?: () => void
 }
 
 const WRITE_MS = 2_000
@@ -139,6 +141,7 @@ export class Dialogue {
         })
         answer.catch(() => {})
         if (bytes.length > 0) await this.transport.write(bytes, Math.min(timeoutMs, WRITE_MS), waiting)
+        question.onSent?.()
         this.#look()
         return answer
       },

@@ -1,0 +1,112 @@
+import { createBackoff } from '../../src/base/backoff.js'
+import { sleep, withDeadline } from '../../src/base/clock.js'
+import { GatewayError, messageOf } from '../../src/base/errors.js'
+import { wipe } from '../../src/base/wipe.js'
+import {
+  type FrameAnswers,
+  type FrameBases,
+  isRefusal,
+  PairCallError,
+  type PairSession,
+} from '../../src/device/pair-contract.js'
+import { basisOnWire, bitOf, keep, RUN_QUBITS } from './protocol.js'
+import { CALL_MS, PREPARE_MS, QUIESCE_MS, type Role, type RoleContext } from './role.js'
+
+/** A run that nobody asks about is forgotten when so many have followed. */
+const KEPT_RUNS = 8
+/** Failures in a row before the session is given up. */
+const MOST_FAILURES = 10
+
+/** Shows runs of 16 random polarisations and answers Bob's questions about bases. */
+export function createAlice(context: RoleContext, session: PairSession): Role {
+  const { clock, random, log, keys, emit } = context
+  const { peer } = session
+  const ended = new AbortController()
+  const quiescing = new AbortController()
+  const runs = new Map<bigint, Uint8Array>()
+  const pause = createBackoff({ firstMs: 500, maxMs: 10_000 }, random)
+  let running: Promise<void> = Promise.resolve()
+
+  const call = <T>(what: string, timeoutMs: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> =>
+    withDeadline(clock, timeoutMs, `${what} at the peer`, work, ended.signal)
+
+  async function transmitRun(runId: bigint): Promise<void> {
+    const port = context.port()
+    if (port === undefined) throw new GatewayError('E_DEVICE_ABSENT', 'the board is not there')
+    const digits = random.bytes(RUN_QUBITS).map((byte) => byte & 3)
+    await port.board.setSequence(digits)
+    await call('StartDetecting', PREPARE_MS, (signal) => peer.startDetecting(0n, signal))
+    await port.board.transmit()
+    if (ended.signal.aborted) return wipe(digits)
+    await call('StopDetecting', CALL_MS, (signal) => peer.stopDetecting(0n, signal)).catch((error: unknown) => {
+      if (isRefusal(error)) throw error
+      throw new GatewayError(
+        'E_PEER_UNREACHABLE',
+        `run ${runId}: it is unknown whether the peer counted it (${messageOf(error)}), and both sides must count alike`,
+        { remedy: 'start the session again', cause: error },
+      )
+    })
+    runs.set(runId, digits)
+    const oldest = runs.size > KEPT_RUNS ? runs.entries().next().value : undefined
+    if (oldest !== undefined) {
+      runs.delete(oldest[0])
+      wipe(oldest[1])
+    }
+    emit({ type: 'figure', path: ['TransmitterGroup', 'Qubits Transmitted'], value: RUN_QUBITS, unit: 'count' })
+  }
+
+  async function transmit(): Promise<void> {
+    let runId = 0n
+    while (!quiescing.signal.aborted && !ended.signal.aborted) {
+      try {
+        await transmitRun(runId)
+        runId += 1n
+        pause.reset()
+      } catch (error) {
+        if (ended.signal.aborted || quiescing.signal.aborted) return
+        const unknown = error instanceof GatewayError && error.code === 'E_PEER_UNREACHABLE'
+        if (unknown || pause.tries >= MOST_FAILURES) {
+          session.fail(error instanceof Error ? error : new Error(String(error)))
+          return
+        }
+        const delayMs = pause.nextMs()
+        log.warn({ run: String(runId), reason: messageOf(error), delayMs }, 'the run failed; trying again')
+        await sleep(clock, delayMs, AbortSignal.any([ended.signal, quiescing.signal])).catch(() => {})
+      }
+    }
+  }
+
+  async function verifyBases(asked: readonly FrameBases[]): Promise<readonly FrameAnswers[]> {
+    return asked.map(({ frameId, bases }) => {
+      if (bases.length !== RUN_QUBITS) {
+        throw new PairCallError('invalidArgument', `basis of run ${frameId}: ${bases.length} entries instead of 16`)
+      }
+      const digits = runs.get(frameId)
+      if (digits === undefined) throw new PairCallError('aborted', `run ${frameId} is not here, or was sifted already`)
+      runs.delete(frameId)
+      const answers = Uint8Array.from(digits, (digit, i) => (basisOnWire(digit) === bases[i] ? 1 : 0))
+      const bits = digits.map(bitOf)
+      keys.add(frameId, keep(bits, answers))
+      context.finished({ runId: frameId, sent: digits, bases: bases.map((basis) => basis >> 1), bits, answers })
+      wipe(digits, bits)
+      return { frameId, answers }
+    })
+  }
+
+  return {
+    services: { verifyBases },
+    start() {
+      running = transmit()
+    },
+    async quiesce() {
+      quiescing.abort()
+      // A run takes 16 s and cannot be called off: it ends by itself and is not counted.
+      await withDeadline(clock, QUIESCE_MS, 'the run under way', () => running).catch(() => {})
+    },
+    end() {
+      ended.abort()
+      for (const digits of runs.values()) wipe(digits)
+      runs.clear()
+    },
+  }
+}
