@@ -36,6 +36,11 @@ async function driverFor(config: Config): Promise<{ entry: CatalogueEntry; path:
   return { entry, path }
 }
 
+/** Only nodes are one of a kind; what a scheme names (an emulator, a file) may run twice. */
+function isNode(path: string): boolean {
+  return path.startsWith('/') || /^(\\\\.\\)?COM\d+$/i.test(path)
+}
+
 /** Two names of one device are one device. */
 function realDevice(path: string): string {
   try {
@@ -50,7 +55,7 @@ async function takeLocks(plan: Plan): Promise<InstanceLock[]> {
   const locks: InstanceLock[] = []
   const { path, id } = plan.device
   try {
-    if (path !== '') locks.push(await acquireLock('device', realDevice(path), path))
+    if (isNode(path)) locks.push(await acquireLock('device', realDevice(path), path))
     locks.push(await acquireLock('id', id, path))
     openStateFolder(plan.stateFolder)
     locks.push(await acquireLock('state folder', realDevice(plan.stateFolder), path))
