@@ -57,22 +57,33 @@ export function ensureInstalled() {
   if (stampHolds(stampFile, stamp)) return
   say('Installing packages (once) …')
   // The project's .npmrc silences npm for the sake of `npm start -- --json`; here its messages are wanted.
-  run('npm', ['ci', '--loglevel=notice', '--no-audit', '--no-fund', '--include=dev'], { shell: process.platform === 'win32' })
+  run('npm', ['ci', '--loglevel=notice', '--no-audit', '--no-fund', '--include=dev'], {
+    shell: process.platform === 'win32',
+  })
   writeFileSync(stampFile, stamp)
 }
 
-/** Generates and compiles unless dist is what the present sources make. */
-export function ensureBuilt() {
-  const stampFile = join(root, 'dist', '.stamp')
+const distStampFile = join(root, 'dist', '.stamp')
+
+/** What dist is made from, as one digest. */
+function sourcesDigest() {
   const inputs = ['src', 'drivers', 'proto'].flatMap((folder) => [...filesBelow(join(root, folder))])
   inputs.push(
     ...['tsconfig.json', 'tsconfig.build.json', 'buf.gen.yaml', 'package-lock.json'].map((f) => join(root, f)),
   )
-  const stamp = digest(...inputs.sort().flatMap((file) => [file.slice(root.length), '\0', readFileSync(file)]))
-  if (stampHolds(stampFile, stamp) && existsSync(join(root, 'src/rpc/gen'))) return
+  return digest(...inputs.sort().flatMap((file) => [file.slice(root.length), '\0', readFileSync(file)]))
+}
+
+/** True if dist is what the present sources make. */
+export function isBuilt() {
+  return existsSync(join(root, 'src/rpc/gen')) && stampHolds(distStampFile, sourcesDigest())
+}
+
+/** Generates and compiles unless dist is what the present sources make. */
+export function ensureBuilt() {
+  if (isBuilt()) return
   say('Building …')
   build()
-  writeFileSync(stampFile, stamp)
 }
 
 /** Runs a tool of node_modules. */
@@ -81,7 +92,9 @@ export function tool(name, args, options) {
 }
 
 export function build() {
+  const stamp = sourcesDigest()
   tool('buf', ['generate'])
   tool('tsc', ['-p', 'tsconfig.build.json'])
   if (!statSync(join(root, 'dist/src/cli/main.js')).isFile()) fail('the build made no command')
+  writeFileSync(distStampFile, stamp)
 }
