@@ -53,12 +53,12 @@ function realDevice(path: string): string {
 
 async function takeLocks(plan: Plan): Promise<InstanceLock[]> {
   const locks: InstanceLock[] = []
-  const { path, id } = plan.device
+  const { path, name, id } = plan.device
   try {
-    if (isNode(path)) locks.push(await acquireLock('device', realDevice(path), path))
-    locks.push(await acquireLock('id', id, path))
+    if (isNode(path)) locks.push(await acquireLock('device', realDevice(path), name))
+    locks.push(await acquireLock('id', id, name))
     openStateFolder(plan.stateFolder)
-    locks.push(await acquireLock('state folder', realDevice(plan.stateFolder), path))
+    locks.push(await acquireLock('state folder', realDevice(plan.stateFolder), name))
     return locks
   } catch (error) {
     for (const lock of locks) lock.release()
@@ -80,10 +80,10 @@ function answer(gateway: Gateway, request: ControlRequest): ReturnType<Gateway['
 }
 
 function announce(plan: Plan, configFile: string | undefined, log: Logger): void {
-  const { id, path, descriptor, side } = plan.device
+  const { id, name, descriptor, side } = plan.device
   log.info(
-    { id, device: path, driver: descriptor.name, side, config: configFile, stateFolder: plan.stateFolder },
-    `attaching ${path} as ${id}: ${descriptor.title}, ${side}`,
+    { id, device: name, driver: descriptor.name, side, config: configFile, stateFolder: plan.stateFolder },
+    `attaching ${name} as ${id}: ${descriptor.title}, ${side}`,
   )
   if (!descriptor.exercisedOnHardware) {
     log.info(`driver ${descriptor.name}: tested against its emulator, never exercised on the real device`)
@@ -100,7 +100,7 @@ export async function attach(config: Config, host: AttachHost): Promise<number> 
   })
   const { entry, path } = await driverFor(config)
   const withPath: Config = { ...config, device: { ...config.device, ...(path === undefined ? {} : { path }) } }
-  const plan = makePlan(withPath, entry.descriptor, host.env)
+  const plan = makePlan(withPath, entry.descriptor, host.env, config.device?.path)
   const locks = await takeLocks(plan)
   try {
     announce(plan, host.configFile, log)

@@ -93,7 +93,7 @@ export function statusOf(parts: GatewayParts, startedAtMs: number): GatewayStatu
     version,
     pid: process.pid,
     id: plan.device.id,
-    device: plan.device.path,
+    device: plan.device.name,
     startedAtMs,
     parts: chain,
     warnings: [...new Set(warnings)],

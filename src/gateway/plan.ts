@@ -11,6 +11,8 @@ import type { Config, UnsafeChoice } from './config/schema.js'
 import { defaultStateFolder } from './state-folder.js'
 
 export interface DevicePlan {
+  /** As the user named it, scheme included: for people. */
+  readonly name: string
   /** The path or what stands behind the scheme. */
   readonly path: string
   readonly descriptor: DriverDescriptor
@@ -95,7 +97,7 @@ function planTunnel(config: Config, env: Readonly<Record<string, string | undefi
   }
 }
 
-function planDevice(config: Config, descriptor: DriverDescriptor): DevicePlan {
+function planDevice(config: Config, descriptor: DriverDescriptor, deviceName: string): DevicePlan {
   const section = config.device ?? {}
   if (section.path === undefined) {
     throw new GatewayError('E_USAGE', 'no device named', {
@@ -114,6 +116,7 @@ function planDevice(config: Config, descriptor: DriverDescriptor): DevicePlan {
   const options = { ...section.options }
   if (section.baud !== undefined) options['baud'] = String(section.baud)
   return {
+    name: deviceName,
     path: section.path,
     descriptor,
     side: section.side,
@@ -159,8 +162,9 @@ export function makePlan(
   config: Config,
   descriptor: DriverDescriptor,
   env: Readonly<Record<string, string | undefined>>,
+  deviceName: string = config.device?.path ?? '',
 ): Plan {
-  const device = planDevice(config, descriptor)
+  const device = planDevice(config, descriptor, deviceName)
   const listenText = config.server?.listen
   const chosen =
     listenText === undefined
