@@ -34,6 +34,7 @@ import { statusOf, type ServingState } from './gateway-status.js'
 import type { HostProcess } from './host.js'
 import { narrateDevice, narrateDirect, narrateRegistration, narrateTunnel, partLog } from './narrate.js'
 import type { Plan } from './plan.js'
+import { followSiteRestarts } from './site-restarts.js'
 import type { GatewayStatus } from './status-socket.js'
 
 /** Shares of the 5 s in which a stop is done, whatever hangs. */
@@ -124,6 +125,13 @@ class ComposedGateway implements Gateway {
       peerCredentials: () => tls.client,
     })
     followSession(this.#link, statistics, log)
+    if (this.#site !== undefined) {
+      followSiteRestarts(
+        this.#site,
+        () => this.#controlAddress(),
+        () => this.#link.siteAgentRestarted(),
+      )
+    }
     this.#policy = createAccessPolicy({
       siteHostAddresses: () => this.#tunnel?.hostAddresses() ?? this.#siteHost(),
       allowKeys: plan.config.server?.allow ?? [],
