@@ -6,6 +6,7 @@ import { addDemoCommand } from './demo.js'
 import { addDevicesCommand } from './devices.js'
 import { addEmulateCommand } from './emulate.js'
 import type { CliEnvironment } from './environment.js'
+import { addRunCommand } from './run.js'
 import { addSiteCommand } from './site.js'
 import { addStandinCommand } from './standin.js'
 import { addStatusCommand } from './status.js'
@@ -14,6 +15,7 @@ import { addTraceCommand } from './trace.js'
 /** Every command, in the order in which --help lists them. Each file keeps what is heavy inside its action. */
 export const commands: readonly ((program: Command, env: CliEnvironment) => void)[] = [
   addAttachCommand,
+  addRunCommand,
   addStatusCommand,
   addDevicesCommand,
   addTraceCommand,
