@@ -54,7 +54,7 @@ export function addStandinSiteAgent(standin: Command, env: CliEnvironment): void
     )
     .addHelpText(
       'after',
-      '\nCommands on stdin: digest N, keys, devices, restart [MS], kill-streams, fault NAME VALUE, quit.\n',
+      '\nCommands on stdin: digest N, range FROM N, keys, devices, restart [MS], kill-streams, fault NAME VALUE, quit.\n',
     )
     .action(async (flags: SiteAgentFlags) => {
       const { runJavaSiteAgentProcess, runSiteAgentProcess, setFault } =

@@ -14,6 +14,11 @@ function parseLine(line: string): JsonLine | undefined {
   }
 }
 
+/** What starts this very program again. */
+function ownCommand(): readonly string[] {
+  return [...process.execArgv, process.argv[1] ?? '']
+}
+
 /** One child process of this command line that speaks in JSON lines and takes commands on stdin. */
 export class LineProcess {
   readonly #child: ChildProcess
@@ -27,9 +32,10 @@ export class LineProcess {
     readonly name: string,
     args: readonly string[],
     env: Readonly<Record<string, string | undefined>>,
+    /** Arguments of Node before `args`. */
+    command: readonly string[] = ownCommand(),
   ) {
-    const main = process.argv[1] ?? ''
-    this.#child = spawn(process.execPath, [...process.execArgv, main, ...args], {
+    this.#child = spawn(process.execPath, [...command, ...args], {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...env },
       // A group of its own: Ctrl+C reaches the demo alone, which then ends its children in order.
@@ -57,6 +63,10 @@ export class LineProcess {
       if (line === undefined) this.#complaint = `${this.#complaint}\n${text}`.slice(-2_000)
       else for (const listener of [...this.#listeners]) listener(line)
     })
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid
   }
 
   get ended(): boolean {

@@ -3,6 +3,7 @@
  * the answers below. Stdin: one command a line,
  *
  *     digest N [STORE]   {"event":"digest","keys":N,"digest":"…"}; without "digest" while fewer than N keys came
+ *     range FROM N [STORE]  the same over the N keys behind the first FROM: {"event":"range","from":FROM,"keys":N,"digest":"…"}
  *     keys [STORE]       {"event":"received","count":n,"digest":"…"}
  *     devices            {"event":"devices","devices":[{"id","controlAddress"}]}
  *     restart [MS]       dies and comes back at its address after MS (default 0); {"event":"restarted", …} when it is back
@@ -12,6 +13,7 @@
  *
  * Keys never leave the process.
  */
+import { createHash } from 'node:crypto'
 import { GatewayError, messageOf } from '../base/errors.js'
 import type { CppSiteAgentOptions } from './cpp-options.js'
 import { startCppSiteAgent, type StandinSiteAgent } from './cpp-site-agent.js'
@@ -59,11 +61,19 @@ export function commandsOf<F extends object>(
     }
   return {
     digest: guarded(([count, store]) => {
-      const wanted = Number(count)
-      if (!Number.isSafeInteger(wanted) || wanted < 0) {
-        throw new GatewayError('E_USAGE', `digest: "${count}" is no number of keys`)
-      }
+      const wanted = wholeNumber('digest', count)
       say(io, { event: 'digest', keys: wanted, digest: agent.digest(wanted, store) })
+    }),
+    range: guarded(([from, count, store]) => {
+      const first = wholeNumber('range', from)
+      const wanted = wholeNumber('range', count)
+      const keys = agent.receivedKeys(store).slice(first, first + wanted)
+      say(io, {
+        event: 'range',
+        from: first,
+        keys: wanted,
+        ...(keys.length < wanted ? {} : { digest: digestOf(keys) }),
+      })
     }),
     keys: guarded(([store]) => {
       const count = agent.receivedKeys(store).length
@@ -82,6 +92,20 @@ export function commandsOf<F extends object>(
       say(io, { event: 'fault', name, value })
     }),
   }
+}
+
+function wholeNumber(command: string, text: string | undefined): number {
+  const value = Number(text)
+  if (!Number.isSafeInteger(value) || value < 0) {
+    throw new GatewayError('E_USAGE', `${command}: "${text}" is no number of keys`)
+  }
+  return value
+}
+
+function digestOf(keys: readonly Uint8Array[]): string {
+  const hash = createHash('sha256')
+  for (const key of keys) hash.update(key)
+  return hash.digest('hex')
 }
 
 /** Sets one switch by name; a number, `on` or `off`. Throws E_USAGE for what is no switch. */
