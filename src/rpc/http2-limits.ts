@@ -1,5 +1,6 @@
 import * as http2 from 'node:http2'
 import type { Server } from '@grpc/grpc-js'
+import type { Clock } from '../base/clock.js'
 import type { Logger } from '../observe/log.js'
 
 /** Window of an HTTP/2 stream and connection of a caller that we know, bytes. Strangers keep HTTP/2's 65,535. */
@@ -35,6 +36,8 @@ export interface RequestMeter {
   readonly release: () => void
 }
 
+/** A caller that has its answer and still sends is cut off after this time: no call outlasts its answer. */
+const LINGER_MS = 1_000
 /** Longest time-out that a timer can hold; grpc-js makes nonsense of longer ones. */
 const MAX_TIMEOUT_MS = 2 ** 31 - 1
 const TIMEOUT_UNITS_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000 }
@@ -71,7 +74,7 @@ const noMeter: RequestMeter = { release: () => {} }
  * grpc-js's server ignores the window options (with 64 KiB windows uploads through a tunnel run 40 to 70 times slower)
  * and bounds no request bytes. Both are set where it makes an HTTP/2 server, which it does once a connection here.
  */
-export function limitHttp2(server: Server, bounds: Http2Bounds, log: Logger): Http2Limits {
+export function limitHttp2(server: Server, bounds: Http2Bounds, clock: Pick<Clock, 'after'>, log: Logger): Http2Limits {
   const internals = internalsOf(server)
   const inFlight = { known: 0, stranger: 0 }
   let traits: ConnectionTraits | undefined
@@ -89,6 +92,11 @@ export function limitHttp2(server: Server, bounds: Http2Bounds, log: Logger): Ht
     }
     stream.once('end', release)
     stream.once('close', release)
+    stream.once('finish', () => {
+      if (stream.readableEnded || stream.destroyed) return
+      const timer = clock.after(LINGER_MS, () => stream.close(http2.constants.NGHTTP2_NO_ERROR))
+      stream.once('close', () => timer.cancel())
+    })
     const start = (): void => {
       stream.on('data', (chunk: Buffer) => {
         const kind = isKnown() ? 'known' : 'stranger'

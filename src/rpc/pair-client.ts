@@ -66,7 +66,11 @@ export function createPairClient({ client, failure, deadlineMs = 30_000, metadat
       return answersOf(await call(ISift.method.verifyBases, { basis }, signal))
     },
     useKeyIds(signal) {
-      const stream = clientStream(client, IIDQWrapper.method.useKeyID, { deadlineMs: Infinity, signal, ...withMetadata() })
+      const stream = clientStream(client, IIDQWrapper.method.useKeyID, {
+        deadlineMs: Infinity,
+        signal,
+        ...withMetadata(),
+      })
       const fail = async (): Promise<never> => {
         const { code, details } = await stream.status
         throw translated(new RpcError(code, details))

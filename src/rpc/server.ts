@@ -61,7 +61,7 @@ export function createDeviceServer(options: DeviceServerOptions): DeviceServer {
     // Its books of every connection and stream cost memory and tell nobody anything here.
     'grpc.enable_channelz': 0,
   })
-  const limits = limitHttp2(server, { ...DEFAULT_HTTP2_BOUNDS, ...options.http2Bounds }, log)
+  const limits = limitHttp2(server, { ...DEFAULT_HTTP2_BOUNDS, ...options.http2Bounds }, clock, log)
   const connections = createConnections({ ...DEFAULT_CONNECTION_BOUNDS, ...options.connectionBounds }, clock)
   const refusals = createRefusals(clock, log)
   const listeners = new Set<NetServer>()

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import * as http2 from 'node:http2'
 import { Server, status as Status } from '@grpc/grpc-js'
 import { afterEach, describe, expect, it } from 'vitest'
+import { systemClock } from '../../src/base/clock.js'
 import { createLogger, silentLogger } from '../../src/observe/log.js'
 import { PassThrough } from 'node:stream'
 import { unary } from '../../src/rpc/bridge.js'
@@ -74,11 +75,12 @@ describe('windows', () => {
     const limits = limitHttp2(
       server,
       DEFAULT_HTTP2_BOUNDS,
+      systemClock,
       createLogger({ level: 'warn', format: 'json', destination: lines }),
     )
     expect(limits.active).toBe(false)
     expect(String(lines.read())).toContain('HTTP/2 windows')
-    expect(limitHttp2(new Server(), DEFAULT_HTTP2_BOUNDS, silentLogger).active).toBe(true)
+    expect(limitHttp2(new Server(), DEFAULT_HTTP2_BOUNDS, systemClock, silentLogger).active).toBe(true)
   })
 })
 
@@ -129,6 +131,18 @@ describe('under load', () => {
     await unary(other, IDevice.method.endSession, {}, soon())
     client.destroy()
     await eventually(() => under.server.counts().requestBytesInFlight === 0)
+  })
+
+  it('a refused caller that goes on sending is cut off', async () => {
+    device = await startDevice()
+    const client = await session(device, stranger)
+    const call = openCall(client, '/cqp.remote.IDevice/WaitForSession')
+    call.resume()
+    const [headers] = (await once(call, 'response')) as [http2.IncomingHttpHeaders]
+    expect(headers['grpc-status']).toBe(String(Status.PERMISSION_DENIED))
+    await closing(call)
+    expect(call.rstCode).toBe(http2.constants.NGHTTP2_NO_ERROR)
+    client.destroy()
   })
 
   it('a request that is no protobuf fails alone', async () => {

@@ -182,3 +182,33 @@ describe('the device server', () => {
     expect(await failed).not.toBe(0)
   })
 })
+
+it('shows the link status five hundred times and forgets each caller', async () => {
+  device = await startDevice()
+  const { port } = device
+  let watchers = 0
+  const subscribe = port.linkStatus.subscribe.bind(port.linkStatus)
+  port.linkStatus.subscribe = (listener) => {
+    watchers += 1
+    const unsubscribe = subscribe(listener)
+    return () => {
+      watchers -= 1
+      unsubscribe()
+    }
+  }
+  const { client } = await device.channel()
+  let seen = 0
+  for (let round = 0; round < 10; round += 1) {
+    await Promise.all(
+      Array.from({ length: 50 }, async () => {
+        for await (const _ of serverStream(client, IDevice.method.getLinkStatus, {}, soon())) {
+          seen += 1
+          break
+        }
+      }),
+    )
+  }
+  expect(seen).toBe(500)
+  while (watchers > 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  expect(device.server.counts()).toMatchObject({ open: 1, requestBytesInFlight: 0 })
+})
