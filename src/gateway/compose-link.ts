@@ -14,6 +14,8 @@ import type { HostProcess } from './host.js'
 import type { Plan } from './plan.js'
 import { safeFileName } from './state-folder.js'
 
+const fallbackKeyBytes = 32
+
 /** Without a SiteAgent nobody tells totals. */
 const noTotals: SiteTotals = { dialect: () => 'unknown', onTotal: () => () => {}, reporting: () => false }
 
@@ -37,7 +39,8 @@ export function composeLink(parts: LinkParts): AgreedLink {
   const { smallestBatchKeys, longestWaitMs, maxHeldKeys, maxHeldAgeMs } = plan.config.link ?? {}
   const link: AgreedLink = createLink({
     kind: plan.device.kind,
-    bytesPerKey: plan.device.bytesPerKey,
+    // A device that yields no key has no key length; the link wants one all the same.
+    bytesPerKey: plan.device.bytesPerKey === 0 ? fallbackKeyBytes : plan.device.bytesPerKey,
     controlAddress: parts.controlAddress,
     totals: parts.totals ?? noTotals,
     connector: createPeerConnector({ credentials: parts.peerCredentials }),

@@ -18,6 +18,7 @@ import { openChannel, type Channel } from '../rpc/channel.js'
 import type { DeviceDetails } from '../rpc/details.js'
 import { addDeviceServices } from '../rpc/device-services.js'
 import { createProbe } from '../rpc/probe.js'
+import type { PairPortSource } from '../rpc/services/pair.js'
 import { createDeviceServer, type DeviceServer } from '../rpc/server.js'
 import type { Site } from '../site/contract.js'
 import { LinkKeeper, type KeptEnd } from '../site/link-keeper.js'
@@ -27,6 +28,7 @@ import { createTunnel } from '../tunnel/tunnel.js'
 import { composeTls, type GatewayTls } from './compose-tls.js'
 import { composeLink, followSession } from './compose-link.js'
 import { pairSource } from './compose-pair.js'
+import { composeTags } from './compose-tags.js'
 import { tunnelOptions } from './compose-tunnel.js'
 import { feedDevice, type DeviceFeed } from './device-feed.js'
 import { createDirectProof, type DirectProof } from './direct-proof.js'
@@ -152,7 +154,7 @@ class ComposedGateway implements Gateway {
       details: () => this.#details(),
       statistics,
       probe,
-      ...(isPairDevice(this.#device) ? { pair: pairSource(this.#device, this.#link) } : {}),
+      ...this.#deviceServices(),
       clock,
       log: log.child({ part: 'server' }),
       others: LINK_SERVICES,
@@ -163,6 +165,14 @@ class ComposedGateway implements Gateway {
     this.#direct =
       this.#tunnel === undefined ? createDirectProof(this.#wantedAddress(), probe.probeSelf, clock) : undefined
     this.#followProof()
+  }
+
+  /** What the two devices say to each other, for a pair; time tags, for a device that yields them. */
+  #deviceServices(): { pair?: PairPortSource } {
+    if (isPairDevice(this.#device)) return { pair: pairSource(this.#device, this.#link) }
+    if (this.plan.device.descriptor.yields !== 'tags') return {}
+    const { port } = composeTags(this.#device)
+    return { pair: () => port }
   }
 
   #createSite(address: HostPort): Site {
