@@ -6,6 +6,7 @@ import { addDemoCommand } from './demo.js'
 import { addDevicesCommand } from './devices.js'
 import { addEmulateCommand } from './emulate.js'
 import type { CliEnvironment } from './environment.js'
+import { addKeysCommand } from './keys.js'
 import { addRunCommand } from './run.js'
 import { addSiteCommand } from './site.js'
 import { addStandinCommand } from './standin.js'
@@ -21,6 +22,7 @@ export const commands: readonly ((program: Command, env: CliEnvironment) => void
   addTraceCommand,
   addDecodeCommand,
   addSiteCommand,
+  addKeysCommand,
   addConfigCommand,
   addDemoCommand,
   addEmulateCommand,
