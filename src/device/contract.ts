@@ -56,6 +56,15 @@ export interface Device {
   run(signal: AbortSignal): Promise<void>
 }
 
+/** A detector that can be told to begin and to stop; others tag as long as they are open. */
+export interface TaggingDevice extends Device {
+  setTagging(on: boolean): void
+}
+
+export function isTaggingDevice(device: Device): device is TaggingDevice {
+  return 'setTagging' in device
+}
+
 /** What the device yields, and so what the gateway does with it. */
 export type DeviceYield =
   /** Finished keys with the device's own numbers, equal at both sites (QIX). */

@@ -1,5 +1,5 @@
 /** Serves a device that yields detections: `ITimeTagService.ReadTimeTags`, opened and shut by `IDetector`. */
-import type { Device } from '../device/contract.js'
+import { isTaggingDevice, type Device } from '../device/contract.js'
 import type { PairPort, WireTimeTag } from '../rpc/pair-port.js'
 
 /** Tags that wait for one slow reader; beyond it the oldest batch goes, and the reader's stream ends saying so. */
@@ -41,6 +41,10 @@ export interface TagPort {
 export function composeTags(device: Device): TagPort {
   let detecting = true
   let readers = 0
+  const detect = (on: boolean): void => {
+    detecting = on
+    if (isTaggingDevice(device)) device.setTagging(on)
+  }
 
   async function* read(channels: readonly number[], signal: AbortSignal): AsyncGenerator<readonly WireTimeTag[]> {
     const wanted = new Set(channels)
@@ -87,12 +91,8 @@ export function composeTags(device: Device): TagPort {
 
   return {
     port: {
-      startDetecting: async () => {
-        detecting = true
-      },
-      stopDetecting: async () => {
-        detecting = false
-      },
+      startDetecting: async () => detect(true),
+      stopDetecting: async () => detect(false),
       readTimeTags: (channels, signal) => read(channels, signal),
     },
     facts: () => ({ readers, detecting }),
