@@ -164,7 +164,7 @@ export class NodeUsbTransport implements UsbTransport {
     })
   }
 
-  #control(
+  async #control(
     control: UsbControl,
     data: number | Buffer,
     timeoutMs: number,
@@ -174,7 +174,7 @@ export class NodeUsbTransport implements UsbTransport {
     const what = `${this.name}: request ${request}`
     const over = signal === undefined ? this.#over.signal : AbortSignal.any([signal, this.#over.signal])
     this.device.timeout = timeoutMs
-    return withDeadline(
+    const answering = withDeadline(
       this.clock,
       timeoutMs + CLOSE_MS,
       what,
@@ -183,12 +183,17 @@ export class NodeUsbTransport implements UsbTransport {
           this.device.controlTransfer(requestType, request, value, index, data, (error, answer) => {
             if (error === undefined) return resolve(answer ?? 0)
             reject(new GatewayError('E_DEVICE_IO', `${what}: ${messageOf(error)}`, { cause: error }))
-            // A request that the device does not know stalls, and no more than that.
-            if (isGone(error)) queueMicrotask(() => this.#gone(messageOf(error)))
           })
         }),
       over,
     )
+    try {
+      return await answering
+    } catch (error) {
+      // A request that the device does not know stalls, and no more than that.
+      if (error instanceof GatewayError && isGone(error.cause)) this.#gone(messageOf(error.cause))
+      throw error
+    }
   }
 
   /** Whether a failed transfer means that the device is gone. */
