@@ -1,0 +1,78 @@
+/** The operator's seat: starts and stops the link at the two SiteAgents, as SiteAgentCtl or a network manager would. */
+import { codeOf, messageOf } from '../../../src/base/errors.js'
+import { parseHostPort } from '../../../src/base/host-port.js'
+import { openChannel } from '../../../src/rpc/channel.js'
+import { ISiteAgent } from '../../../src/rpc/gen/cqp/remote/site_pb.js'
+import { pathOf } from '../../../src/site/link-path.js'
+import { openSiteConnection, type SiteConnection } from '../../../src/site/site-connection.js'
+import type { SiteName } from '../../../src/demo/site.js'
+import type { SoakSite } from './site.js'
+
+/** A SiteAgent waits up to 10 s for a device that is not there, and stopping waits for devices as long as they please. */
+const callTimeoutMs = 20_000
+/** A Java SiteAgent never answers a StartNode that went well. */
+const javaStartMs = 1_500
+
+export class Operator {
+  readonly #connections: Readonly<Record<SiteName, SiteConnection>>
+
+  constructor(
+    private readonly sites: Readonly<Record<SiteName, SoakSite>>,
+    private readonly signal: AbortSignal,
+    private readonly onLog: (text: string) => void,
+  ) {
+    const connect = (site: SoakSite): SiteConnection => {
+      const address = site.siteAgentAddress
+      return openSiteConnection(parseHostPort(address, 'SiteAgent'), () =>
+        openChannel({ address, what: `SiteAgent ${site.name}` }),
+      )
+    }
+    this.#connections = { A: connect(sites.A), B: connect(sites.B) }
+  }
+
+  get #path(): ReturnType<typeof pathOf> {
+    const { A, B } = this.sites
+    return pathOf({ site: A.siteAgentAddress, deviceId: A.id }, { site: B.siteAgentAddress, deviceId: B.id })
+  }
+
+  /** StartNode at the left site. Never rejects: what an operator sees of it proves nothing, keys do. */
+  async start(): Promise<void> {
+    const java = this.sites.A.program === 'java' || this.sites.B.program === 'java'
+    try {
+      await this.#connections.A.call(
+        ISiteAgent.method.startNode,
+        this.#path,
+        java ? javaStartMs : callTimeoutMs,
+        this.signal,
+      )
+    } catch (error) {
+      if (!(java && codeOf(error) === 'E_DEADLINE')) this.onLog(`StartNode: ${messageOf(error)}`)
+    }
+  }
+
+  /** EndKeyExchange at one site; true where a link ran there. */
+  async end(at: SiteName): Promise<boolean> {
+    try {
+      await this.#connections[at].call(ISiteAgent.method.endKeyExchange, this.#path, callTimeoutMs, this.signal)
+      return true
+    } catch (error) {
+      if (codeOf(error) !== 'E_SITE_REFUSED') this.onLog(`EndKeyExchange at ${at}: ${messageOf(error)}`)
+      return false
+    }
+  }
+
+  /** Afterwards no SiteAgent waits for keys. A stop at A reaches B as well, if A knows of the link. */
+  async endBoth(): Promise<void> {
+    await this.end('A')
+    await this.end('B')
+  }
+
+  /** The SiteAgent was restarted: what is left of the connection to it is of no use. */
+  renew(at: SiteName): void {
+    this.#connections[at].renew()
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#connections.A.close(), this.#connections.B.close()])
+  }
+}

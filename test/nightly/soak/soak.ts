@@ -1,0 +1,303 @@
+/** Starts and stops of a link between two sites of real processes, with something dying at random moments. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { generateSshKey } from '../../../src/standin/sshd.js'
+import type { SiteName } from '../../../src/demo/site.js'
+import { chooseEnding, describeEnding, type Ending } from './endings.js'
+import { chooseMoment, longestSlownessMs, type Moment } from './moments.js'
+import { Operator } from './operator.js'
+import { said, type Said } from './said.js'
+import { between, seededRandom } from './seeded.js'
+import { SoakSite, type SiteProgram } from './site.js'
+import { Stores, type ComparedStore, type Finding } from './stores.js'
+import { pause, poll, Stuck } from './waiting.js'
+
+export interface SoakOptions {
+  readonly cycles: number
+  readonly seed: number
+  readonly program: SiteProgram
+  readonly keysPerSecond: number
+  /** Arguments of Node that start the command line under test. */
+  readonly command: readonly string[]
+  readonly signal: AbortSignal
+  readonly progress: (text: string) => void
+  /** What the processes say, line by line; for those who look for a fault. */
+  readonly trace: (text: string) => void
+}
+
+export interface SoakResult {
+  /** Completed starts, each with a stop or something that died. */
+  cycles: number
+  /** Keys found equal in value and order at both SiteAgents. */
+  keys: number
+  /** Differences that no gateway told of. */
+  mismatches: number
+  /** Cycles that ended with a batch at one site only. */
+  owed: number
+  /** Partings of the stores that the gateways told of, the key named. */
+  divergedAndSaid: number
+  /** Times that keys came to both sites again after something had died or the stores had parted. */
+  recoveries: number
+}
+
+const flowTimeoutMs = 45_000
+/** Sessions that are tried at the end until nothing is owed any more. */
+const lastSessions = 6
+const stopGraceMs = 4_000
+
+export class Soak {
+  readonly result: SoakResult = { cycles: 0, keys: 0, mismatches: 0, owed: 0, divergedAndSaid: 0, recoveries: 0 }
+  readonly #folder = mkdtempSync(join(tmpdir(), 'qkd-gw-soak-'))
+  readonly #random
+  readonly #sites: Readonly<Record<SiteName, SoakSite>>
+  readonly #stores: Stores
+  readonly #ended = new AbortController()
+  readonly #signal: AbortSignal
+  #operator: Operator | undefined
+  /** Something died or the stores parted since keys last came to both sites. */
+  #broken = false
+
+  constructor(private readonly options: SoakOptions) {
+    this.#random = seededRandom(options.seed)
+    this.#signal = AbortSignal.any([options.signal, this.#ended.signal])
+    const clientKey = generateSshKey('soak')
+    const clientKeyFile = join(this.#folder, 'id_ed25519')
+    const authorizedKeysFile = join(this.#folder, 'authorized_keys')
+    writeFileSync(clientKeyFile, clientKey.privateKey, { mode: 0o600 })
+    writeFileSync(authorizedKeysFile, `${clientKey.publicKey}\n`, { mode: 0o600 })
+    const tag = `S${process.pid.toString(36)}`
+    const site = (name: SiteName): SoakSite =>
+      new SoakSite(name, {
+        ...{ program: options.program, command: options.command, keysPerSecond: options.keysPerSecond },
+        ...{ pairSeed: `soak ${options.seed}`, tag, folder: this.#folder, clientKeyFile, authorizedKeysFile },
+        signal: this.#signal,
+        onLog: (at, text) => options.trace(`${at}  ${text}`),
+      })
+    this.#sites = { A: site('A'), B: site('B') }
+    const store = (at: SoakSite): ComparedStore => ({
+      keys: () => at.keys(),
+      digest: (from, count) => at.digest(from, count),
+      get batches() {
+        return at.arrivals.batches
+      },
+    })
+    this.#stores = new Stores({ A: store(this.#sites.A), B: store(this.#sites.B) })
+  }
+
+  get sites(): Readonly<Record<SiteName, SoakSite>> {
+    return this.#sites
+  }
+
+  /** Runs to the end; no process and no file of it is left afterwards. Throws `Stuck`. */
+  async run(): Promise<SoakResult> {
+    try {
+      await Promise.all([this.#sites.A.start(), this.#sites.B.start()])
+      this.#operator = new Operator(this.#sites, this.#signal, (text) => this.options.trace(`operator  ${text}`))
+      for (let cycle = 1; cycle <= this.options.cycles; cycle += 1) await this.#cycle(cycle)
+      await this.#settleAtTheEnd()
+      return this.result
+    } finally {
+      this.result.keys = this.#stores.keys
+      this.#ended.abort()
+      await this.#cleanUp()
+    }
+  }
+
+  async #cleanUp(): Promise<void> {
+    const sites = Object.values(this.#sites)
+    const timer = setTimeout(() => sites.forEach((site) => site.kill()), stopGraceMs)
+    await Promise.all(sites.map((site) => site.stop(stopGraceMs - 1_000)))
+    clearTimeout(timer)
+    await this.#operator?.close()
+    rmSync(this.#folder, { recursive: true, force: true })
+  }
+
+  get #both(): readonly SoakSite[] {
+    return [this.#sites.A, this.#sites.B]
+  }
+
+  #link(): Operator {
+    if (this.#operator === undefined) throw new Error('the sites were not started')
+    return this.#operator
+  }
+
+  async #cycle(cycle: number): Promise<void> {
+    const startedAtMs = performance.now()
+    const ending = chooseEnding(this.#random, this.options.program)
+    const moment = chooseMoment(this.#random)
+    await Promise.all(this.#both.map((site) => site.ready()))
+    this.#slow(moment)
+    const before = this.#counts()
+    const starting = this.#link().start()
+    const flowed = moment.afterKeys ? await this.#untilKeys(before) : false
+    await pause(moment.delayMs, this.#signal)
+    this.options.trace(`--- ${describeEnding(ending)}`)
+    await this.#end(ending)
+    await starting
+    await this.#quiet()
+    const finding = await this.#judge()
+    this.result.cycles = cycle
+    const took = ((performance.now() - startedAtMs) / 1_000).toFixed(1)
+    const when = flowed ? 'with keys' : 'at the start'
+    this.options.progress(
+      `${cycle}/${this.options.cycles}  ${describeEnding(ending)} ${when} + ${moment.delayMs} ms: ${finding}  (${took} s)`,
+    )
+  }
+
+  #slow({ slowness }: Moment): void {
+    for (const site of this.#both) {
+      site.setFault('readDelayMs', slowness[site.name].readDelayMs)
+      site.setFault('storeDelayMs', slowness[site.name].storeDelayMs)
+    }
+  }
+
+  #counts(): Readonly<Record<SiteName, number>> {
+    return { A: this.#sites.A.arrivals.count, B: this.#sites.B.arrivals.count }
+  }
+
+  /** Until keys came to both sites, or a gateway says that the stores have parted (false). Throws `Stuck`. */
+  async #untilKeys(before: Readonly<Record<SiteName, number>>): Promise<boolean> {
+    let looks = 0
+    const flowing = await poll(
+      async () => {
+        const now = this.#counts()
+        if (now.A > before.A && now.B > before.B) return true
+        looks += 1
+        // The status costs more than the counts.
+        if (looks % 10 === 0 && (await this.#said()) !== undefined) return false
+        return undefined
+      },
+      20,
+      flowTimeoutMs,
+      this.#signal,
+    )
+    if (flowing === undefined)
+      throw new Stuck(`no keys at both sites within ${flowTimeoutMs} ms\n${await this.#account()}`)
+    if (flowing && this.#broken) {
+      this.#broken = false
+      this.result.recoveries += 1
+    }
+    return flowing
+  }
+
+  async #account(): Promise<string> {
+    const statuses = await Promise.all(this.#both.map((site) => site.status()))
+    return JSON.stringify({ counts: this.#counts(), statuses: statuses.map((status) => status?.parts) }, undefined, 1)
+  }
+
+  async #end(ending: Ending): Promise<void> {
+    if (ending.kind !== 'stop' && ending.kind !== 'startAgain') this.#broken = true
+    switch (ending.kind) {
+      case 'stop':
+        await this.#link().end(ending.at)
+        return
+      case 'startAgain':
+        return this.#link().start()
+      case 'killGateway':
+        return this.#sites[ending.at].restart('gateway', ending.pauseMs)
+      case 'endGateway': {
+        const code = await this.#sites[ending.at].restartGatewayInOrder(ending.pauseMs)
+        this.options.trace(`gateway ${ending.at} ended with ${code}`)
+        return
+      }
+      case 'killSiteAgent':
+        await this.#renew(ending.both ? ['A', 'B'] : [ending.at], ending.pauseMs)
+        return
+      case 'cutStreams':
+        this.#sites[ending.at].part('site-agent').send('kill-streams')
+        return
+      case 'cutTunnel':
+        this.#sites[ending.at].part('sshd').send('cut')
+        return
+      case 'unplug':
+        this.#sites[ending.at].part('emulator').send(`unplug ${ending.forMs} now`)
+        return pause(ending.forMs + 50, this.#signal)
+    }
+  }
+
+  /** Kills SiteAgents; their stores are new afterwards. */
+  async #renew(names: readonly SiteName[], pauseMs: number): Promise<void> {
+    await Promise.all(names.map((name) => this.#sites[name].restart('site-agent', pauseMs)))
+    for (const name of names) this.#link().renew(name)
+    if (names.length === 2) this.#stores.bothRenewed()
+    else this.#stores.renewed()
+  }
+
+  /** Nothing is on its way to a SiteAgent any more. */
+  async #quiet(): Promise<void> {
+    if (this.options.program === 'java') this.#both.forEach((site) => site.part('site-agent').send('kill-streams'))
+    else await this.#link().endBoth()
+    await pause(longestSlownessMs + 40, this.#signal)
+  }
+
+  async #said(): Promise<Said | undefined> {
+    const statuses = await Promise.all(this.#both.map((site) => site.status()))
+    return said(statuses[0], statuses[1])
+  }
+
+  /** Compares the stores, and does what the gateways ask for where they have parted. */
+  async #judge(): Promise<string> {
+    const finding = await this.#stores.compare()
+    const news = await this.#said()
+    if (news !== undefined) return this.#parted(news)
+    switch (finding.found) {
+      case 'equal':
+        return `equal, ${finding.keys} keys`
+      case 'oneRenewed':
+        return 'one store is new, nothing delivered since'
+      case 'owed':
+        this.result.owed += 1
+        return `${finding.owedKeys} keys owed to ${finding.to}, ${finding.keys} keys equal`
+      case 'different':
+        return this.#mismatch(finding)
+    }
+  }
+
+  async #mismatch(finding: Finding & { readonly found: 'different' }): Promise<string> {
+    this.result.mismatches += 1
+    this.options.progress(`MISMATCH: ${finding.text}, and no gateway says so\n${await this.#account()}`)
+    await this.#renew(['A', 'B'], 0)
+    this.#broken = true
+    return `MISMATCH: ${finding.text}`
+  }
+
+  async #parted(news: Said): Promise<string> {
+    this.result.divergedAndSaid += 1
+    this.#broken = true
+    const right = await this.#stores.isFirstDifferent(news.firstDifferingKey)
+    const accepts = this.#random.fraction() < 0.5
+    if (accepts) {
+      await Promise.all(this.#both.map((site) => site.ready()))
+      await this.#sites[news.by].acceptDivergence()
+      await this.#stores.accepted()
+    } else await this.#renew(['A', 'B'], between(this.#random, 0, 200))
+    const wrong = right ? '' : ' (NOT the first that differs)'
+    const done = accepts ? 'accepted' : 'both stores renewed'
+    return `parted at key ${news.firstDifferingKey}${wrong}, says ${news.by}: ${news.reason}; ${done}`
+  }
+
+  /** What is owed after the last cycle must be paid, or said to be lost. */
+  async #settleAtTheEnd(): Promise<void> {
+    for (let session = 1; session <= lastSessions; session += 1) {
+      await Promise.all(this.#both.map((site) => site.ready()))
+      this.#slow({ afterKeys: true, delayMs: 0, slowness: { A: noSlowness, B: noSlowness } })
+      const starting = this.#link().start()
+      await this.#untilKeys(this.#counts())
+      await this.#link().end('A')
+      await starting
+      await this.#quiet()
+      const before = { ...this.result }
+      const verdict = await this.#judge()
+      this.result.owed = before.owed
+      this.options.progress(`at the end: ${verdict}`)
+      if (verdict.startsWith('equal') || this.result.mismatches > before.mismatches) return
+    }
+    this.result.mismatches += 1
+    this.options.progress(
+      `MISMATCH: a batch is still owed after ${lastSessions} sessions without a fault\n${await this.#account()}`,
+    )
+  }
+}
+
+const noSlowness = { readDelayMs: 0, storeDelayMs: 0 }
