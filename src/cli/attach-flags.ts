@@ -31,7 +31,6 @@ export interface AttachFlags {
   requirePostQuantum?: boolean
   jump?: string
   proxy?: string
-  manual?: string
   tls?: boolean
   cert?: string
   certKey?: string
@@ -95,7 +94,6 @@ export function declareAttachFlags(command: Command): Command {
     .option('--require-post-quantum', 'refuse a tunnel whose key exchange a quantum computer could break')
     .option('--jump <user@host[:port]>', 'go to the server through this host')
     .option('--proxy <url>', 'go to the server through http://host:port or socks5://host:port')
-    .option('-m, --manual <host:port>', "the other device's address: run without SiteAgents")
     .option('-s, --tls', 'serve and call with TLS')
     .option('--cert <file>', 'certificate chain (PEM)')
     .option('--cert-key <file>', 'private key of the certificate (PEM, 0600)')
@@ -219,7 +217,6 @@ export function flagsToConfig(device: string | undefined, flags: AttachFlags): C
       viaTunnel: flags.viaTunnel,
       tls: useTls ? siteTls : undefined,
     }),
-    link: defined<NonNullable<Config['link']>>({ peer: flags.manual }),
     state: defined<NonNullable<Config['state']>>({ folder: flags.stateFolder }),
     log: defined<NonNullable<Config['log']>>({ level: levelOf(flags), format: flags.logFormat }),
     ...(flags.allowUnsafe === undefined ? {} : { allowUnsafe: flags.allowUnsafe }),

@@ -12,6 +12,7 @@ import { addSiteCommand } from './site.js'
 import { addStandinCommand } from './standin.js'
 import { addStatusCommand } from './status.js'
 import { addTraceCommand } from './trace.js'
+import { addTunnelCommand } from './tunnel.js'
 
 /** Every command, in the order in which --help lists them. Each file keeps what is heavy inside its action. */
 export const commands: readonly ((program: Command, env: CliEnvironment) => void)[] = [
@@ -21,6 +22,7 @@ export const commands: readonly ((program: Command, env: CliEnvironment) => void
   addDevicesCommand,
   addTraceCommand,
   addDecodeCommand,
+  addTunnelCommand,
   addSiteCommand,
   addKeysCommand,
   addConfigCommand,

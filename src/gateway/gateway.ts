@@ -141,6 +141,8 @@ class ComposedGateway implements Gateway {
       allowLook: plan.config.server?.allowLook ?? [],
       siteCertificates: plan.config.server?.siteCertificates ?? [],
       peerCertificates: plan.config.server?.peerCertificates ?? [],
+      peersAreNamed: (plan.config.server?.peerCertificates ?? []).length > 0,
+      trustLoopback: plan.config.server?.trustLoopback ?? true,
       sessionPeer: (originator, metadata) => this.#link.sessionPeer(originator, metadata),
     })
     this.#server = createDeviceServer({

@@ -50,7 +50,6 @@ describe('the configuration file', () => {
       server: { listen: '192.168.2.22:9001' },
       tunnel: { remoteListen: '9001', controlAddress: '3.84.128.28:9001' },
       site: { agent: '3.84.128.28:9002' },
-      link: { peer: '44.201.10.3:9001' },
     })
   })
 

@@ -26,6 +26,7 @@ const cqpFileSchema = z.looseObject({
     controlAddress: z.string().optional(),
     siteAgentAddress: z.string().optional(),
   }),
+  // Where the other device is comes from the SiteAgents: the two fields are read and not needed.
   bobAddress: z.string().optional(),
   bobaddress: z.string().optional(),
   deviceName: z.string().optional(),
@@ -55,7 +56,7 @@ export type CqpFileResult = { config: Config } | { error: z.ZodError }
 export function fromCqpFile(document: unknown): CqpFileResult {
   const parsed = cqpFileSchema.safeParse(document)
   if (!parsed.success) return { error: parsed.error }
-  const { controlParams, bobAddress, bobaddress, deviceName } = parsed.data
+  const { controlParams, deviceName } = parsed.data
   const { config = {} } = controlParams
   const controlAddress = given(controlParams.controlAddress)
   const controlPort = controlAddress === undefined ? undefined : /:(\d+)$/.exec(controlAddress)?.[1]
@@ -75,7 +76,6 @@ export function fromCqpFile(document: unknown): CqpFileResult {
       server: present<NonNullable<Config['server']>>({ listen: given(controlParams.bindAddress) }),
       tunnel: present<NonNullable<Config['tunnel']>>({ remoteListen: controlPort, controlAddress }),
       site: present<NonNullable<Config['site']>>({ agent: given(controlParams.siteAgentAddress) }),
-      link: present<NonNullable<Config['link']>>({ peer: given(bobAddress) ?? given(bobaddress) }),
     },
   }
 }

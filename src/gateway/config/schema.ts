@@ -41,6 +41,10 @@ export const serverSection = z.strictObject({
     .describe("Addresses, CIDR ranges, cert:NAME or hidden that may ask for keys, besides the tunnel's own host"),
   allowPeers: z.array(text).optional().describe('The same for the other device: who may start and end sessions'),
   allowLook: z.array(text).optional().describe('The same for status, details, statistics and reflection'),
+  trustLoopback: z
+    .boolean()
+    .optional()
+    .describe('Say false where something else forwards strangers to the local port (an ssh -R started by hand)'),
   siteCertificates: z.array(text).optional().describe("Names on the SiteAgent's client certificate"),
   peerCertificates: z.array(text).optional().describe("Names on the other device's client certificate"),
 })
@@ -87,7 +91,6 @@ export const linkSection = z.strictObject({
   maxHeldKeys: z.number().int().min(2).max(10_000_000).optional(),
   maxHeldAgeMs: ms.optional(),
   acceptDivergence: z.boolean().optional(),
-  peer: hostPort.optional().describe("The other device's address, for a link without SiteAgents"),
   keepUp: keepUpSection.optional(),
 })
 
