@@ -120,7 +120,10 @@ async function decrypt(file: string, text: string, prompt: PassphrasePrompt, sig
     const parsed = parse(text, await prompt({ file, attempt, signal }))
     if (!(parsed instanceof Error)) return parsed
   }
-  throw unusable(file, `the passphrase was wrong ${PASSPHRASE_ATTEMPTS} times`, 'start again with the right passphrase')
+  throw new GatewayError('E_KEY_FILE', `key file ${file}: the passphrase was wrong ${PASSPHRASE_ATTEMPTS} times`, {
+    remedy: 'start again with the right passphrase',
+    details: { file, asked: true },
+  })
 }
 
 async function agentHolds(agent: string, text: string): Promise<boolean> {
@@ -172,7 +175,15 @@ export async function loadIdentities(
         passedOver.push(notAsked(file))
         continue
       }
-      key = await decrypt(file, text, options.prompt, signal)
+      try {
+        key = await decrypt(file, text, options.prompt, signal)
+      } catch (error) {
+        // Nobody there to ask; a wrong passphrase or a stop is another matter.
+        if (!(error instanceof GatewayError) || error.code !== 'E_KEY_FILE' || error.details['asked'] === true)
+          throw error
+        passedOver.push(error)
+        continue
+      }
       decrypted.push({ file, key })
     } else key = parse(text, undefined)
     if (key instanceof Error) {

@@ -28,6 +28,8 @@ export interface TunnelLink {
   dial(target: HostPort, signal: AbortSignal): Promise<Duplex>
   /** Connections that it carries at present, both ways. */
   openConnections(): number
+  /** Runs a command on the server and resolves with its output; undefined where the server permits none. */
+  exec(command: string, timeoutMs: number): Promise<string | undefined>
   /** Asks the server for any answer; false where none came in time. */
   ping(timeoutMs: number): Promise<boolean>
   /** Closes politely within `timeoutMs`, then not politely. */

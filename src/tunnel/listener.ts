@@ -31,7 +31,7 @@ export interface ListenerRequest {
   readonly timings: TunnelTimings
   readonly signal: AbortSignal
   /** Told every few seconds why it waits; `isNew` where the reason is another one than before. */
-  readonly onWait: (reason: string, remedy: string | undefined, isNew: boolean) => void
+  readonly onWait: (reason: string, remedy: string, isNew: boolean) => void
 }
 
 /** Looks at a port from the server's side. */
@@ -78,7 +78,7 @@ function explainHolder(holder: PortHolder, bind: HostPort, heldMs: number, relea
   return `${port} is held, ${whose}, for ${since.replace('held for ', '')}; ${expected}`
 }
 
-function remedyFor(holder: PortHolder, bind: HostPort): string | undefined {
+function remedyFor(holder: PortHolder, bind: HostPort): string {
   if (holder === 'stranger') return 'end that program, or choose another port with --remote-listen'
   if (holder === 'unknown') {
     return `see what qkd-gw tunnel server-config prints: permitlisten for port ${bind.port}, permitopen="127.0.0.1:${bind.port}"`
@@ -91,7 +91,9 @@ function notPermitted(bind: HostPort, cause: unknown): GatewayError {
   const privileged = bind.port > 0 && bind.port < 1024 ? '; ports below 1024 are for root only' : ''
   return new GatewayError(
     'E_FORWARD_REFUSED',
-    `the server does not permit to listen on ${where}: nothing holds it, and still it refuses${privileged}`,
+    cause === undefined
+      ? `the server refuses to listen on ${where} and nothing answers there: it does not permit to listen, or something holds the port on another address${privileged}`
+      : `the server does not permit to listen on ${where}${privileged}`,
     {
       remedy: `permit it: permitlisten="${where}" (and port-forwarding) on the key's line in authorized_keys, AllowTcpForwarding in sshd_config`,
       details: { host: bind.host, port: bind.port, kind: 'not-permitted' },
@@ -100,16 +102,14 @@ function notPermitted(bind: HostPort, cause: unknown): GatewayError {
   )
 }
 
-function isRefusal(error: unknown): boolean {
-  return error instanceof GatewayError && error.code === 'E_FORWARD_REFUSED'
-}
-
+/** Undefined where the port is held, or where the server does not say why it refuses. */
 async function tryListen(link: TunnelLink, bind: HostPort): Promise<HostPort | undefined> {
   try {
     return await link.listen(bind)
   } catch (error) {
-    if (isRefusal(error)) return undefined
-    throw error
+    if (!(error instanceof GatewayError) || error.code !== 'E_FORWARD_REFUSED') throw error
+    if (error.details['kind'] === 'not-permitted') throw notPermitted(bind, error)
+    return undefined
   }
 }
 
@@ -119,7 +119,11 @@ async function otherPort(request: ListenerRequest, way: ListenerWay): Promise<Ho
   const { host, port } = options.remoteListen
   const ports = way === 'pool' ? (options.portPool ?? []).filter((one) => one !== port) : [0]
   for (const one of ports) {
-    const granted = await tryListen(link, { host, port: one })
+    // One that is not permitted is no reason to give up the others.
+    const granted = await tryListen(link, { host, port: one }).catch((error: unknown) => {
+      if (error instanceof GatewayError && error.code === 'E_FORWARD_REFUSED') return undefined
+      throw error
+    })
     if (granted !== undefined) return granted
   }
   return undefined
@@ -132,37 +136,48 @@ async function otherPort(request: ListenerRequest, way: ListenerWay): Promise<Ho
  */
 export async function acquireListener(request: ListenerRequest): Promise<HostPort> {
   const { link, options, timings, signal, previous } = request
-  const bind: HostPort = { host: options.remoteListen.host, port: previous?.port ?? options.remoteListen.port }
+  let bind: HostPort = { host: options.remoteListen.host, port: previous?.port ?? options.remoteListen.port }
   const mayChange = (): boolean => options.mayChangePort?.() ?? true
   const backoff = createBackoff({ firstMs: timings.listenFirstMs, maxMs: timings.listenMaxMs }, options.random)
-  const target = { host: isWildcard(bind.host) || bind.host === 'localhost' ? '127.0.0.1' : bind.host, port: bind.port }
+  const lookAt = isWildcard(bind.host) || bind.host === 'localhost' ? '127.0.0.1' : bind.host
   const ways = options.ways ?? ((options.portPool?.length ?? 0) > 0 ? ['wait', 'pool'] : ['wait'])
   const startMs = options.clock.monotonicMs()
   const waitFirst = ways.includes('wait') ? timings.waitBeforeOtherPortMs : 0
   let told: PortHolder | undefined
   let nextLookMs = 0
 
+  const notPermittedAnyMore = (error: unknown): boolean =>
+    error instanceof GatewayError &&
+    error.details['kind'] === 'not-permitted' &&
+    bind.port !== options.remoteListen.port
+
   for (;;) {
-    const granted = await tryListen(link, bind)
+    const granted = await tryListen(link, bind).catch((error: unknown) => {
+      if (!notPermittedAnyMore(error) || !mayChange()) throw error
+      // A port that the server once chose: back to the one that was asked for.
+      bind = options.remoteListen
+      return tryListen(link, bind)
+    })
     if (granted !== undefined) return granted
     const heldMs = options.clock.monotonicMs() - startMs
     // One quick second try first: after a reset the port is free within milliseconds.
     if (backoff.tries > 0 && heldMs >= nextLookMs) {
       nextLookMs = heldMs + 5_000
       const holder: PortHolder =
-        bind.port === 0 ? 'nobody' : await whoHolds(link, target, options.probe, 1_500, options.clock, signal)
+        bind.port === 0
+          ? 'nobody'
+          : await whoHolds(link, { host: lookAt, port: bind.port }, options.probe, 1_500, options.clock, signal)
       if (holder === 'nobody') {
         // It may have been let go while we looked.
         const late = await tryListen(link, bind)
         if (late !== undefined) return late
-        const wasChosen = bind.port !== options.remoteListen.port
-        if (wasChosen && mayChange()) {
-          const original = await tryListen(link, options.remoteListen)
-          if (original !== undefined) return original
-        }
         throw notPermitted(bind, undefined)
       }
       const reason = explainHolder(holder, bind, heldMs, timings.expectedReleaseMs, previous !== undefined)
+      // sshd reads authorized_keys for new connections only: what was mended meanwhile shows on a fresh one.
+      if (holder === 'unknown' && heldMs > timings.expectedReleaseMs) {
+        throw new GatewayError('E_FORWARD_REFUSED', reason, { remedy: remedyFor(holder, bind) })
+      }
       request.onWait(reason, remedyFor(holder, bind), holder !== told)
       told = holder
     }

@@ -41,6 +41,16 @@ export class OpensshControl {
     })
   }
 
+  /** Runs a command on the server; undefined where that fails. */
+  exec(command: string, timeoutMs: number): Promise<string | undefined> {
+    const args = [...ONLY_THE_MASTER, '-S', this.socketPath, '-T', '--', ANY_HOST, command]
+    return new Promise((resolve) => {
+      execFile(this.program, args, { timeout: timeoutMs, env: { ...process.env, LC_ALL: 'C' } }, (error, stdout) =>
+        resolve(error === null ? stdout : undefined),
+      ).stdin?.end()
+    })
+  }
+
   /** Runs `ssh -W`; `masterSaid` gives the master's last words, which hold the reason of a refusal. */
   async dial(
     target: HostPort,

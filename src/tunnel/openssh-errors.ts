@@ -17,6 +17,8 @@ export interface OpensshFacts {
   muxOpened: boolean
   /** Lines that are no debugging output, the last ones. */
   said: string[]
+  /** The server's own debug messages. */
+  remoteSaid: string[]
 }
 
 const KEEP_LINES = 30
@@ -31,6 +33,7 @@ export function newFacts(): OpensshFacts {
     controlReady: false,
     muxOpened: false,
     said: [],
+    remoteSaid: [],
   }
 }
 
@@ -47,6 +50,11 @@ export function noteLine(facts: OpensshFacts, line: string): void {
   if (/^(debug1: )?Authenticated to .* using "/.test(line)) facts.authenticated = true
   if (/^debug1: .*new mux listener|^debug1: Entering interactive session/.test(line)) facts.controlReady = true
   if (/master session id: /.test(line)) facts.muxOpened = true
+  const remote = /^debug1: Remote: (.*)$/.exec(line)
+  if (remote?.[1] !== undefined) {
+    facts.remoteSaid.push(remote[1])
+    if (facts.remoteSaid.length > KEEP_LINES) facts.remoteSaid.shift()
+  }
   if (/^debug\d:|^OpenSSH_|^Authenticated to |^\s*$/.test(line)) return
   facts.said.push(line)
   if (facts.said.length > KEEP_LINES) facts.said.shift()

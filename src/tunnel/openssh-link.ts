@@ -9,6 +9,7 @@ import type { LinkTaker, TunnelLink } from './link.js'
 import type { OpensshControl } from './openssh-control.js'
 import type { OpensshProcess } from './openssh-process.js'
 import type { TunnelTimings } from './options.js'
+import { refusalKind } from './ssh2-link.js'
 
 export interface OpensshLinkParts {
   readonly ssh: OpensshProcess
@@ -66,7 +67,7 @@ export class OpensshLink implements TunnelLink {
         saidRefused
           ? `the server refuses to listen on ${where}`
           : `ssh: ${answer.stderr.trim().split('\n').at(-1) ?? ''}`,
-        { details: { host: bind.host, port: bind.port } },
+        { details: { host: bind.host, port: bind.port, ...refusalKind(this.parts.ssh.facts.remoteSaid) } },
       )
     }
     this.#spec = spec
@@ -91,6 +92,10 @@ export class OpensshLink implements TunnelLink {
 
   openConnections(): number {
     return this.#streams.size
+  }
+
+  exec(command: string, timeoutMs: number): Promise<string | undefined> {
+    return this.parts.control.exec(command, timeoutMs)
   }
 
   async ping(timeoutMs: number): Promise<boolean> {

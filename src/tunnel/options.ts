@@ -76,7 +76,7 @@ export const DEFAULT_TIMINGS: TunnelTimings = {
   bannedMaxMs: 900_000,
   resetAfterProvenMs: 60_000,
   replaceUnprovenAfterMs: 30_000,
-  expectedReleaseMs: 50_000,
+  expectedReleaseMs: 35_000,
   listenFirstMs: 50,
   listenMaxMs: 2_000,
   waitBeforeOtherPortMs: 60_000,

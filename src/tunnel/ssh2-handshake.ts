@@ -21,6 +21,8 @@ export interface Ssh2Login {
 
 export interface Ssh2Connection {
   readonly client: Client
+  /** The server's debug messages so far: sshd says there why it refuses. */
+  readonly said: readonly string[]
   readonly negotiated: NegotiatedAlgorithms
   readonly serverVersion: string
 }
@@ -49,6 +51,18 @@ class BannerWatch {
   get greeting(): string {
     return this.#version === undefined ? this.#seen.replace(/[^\x20-\x7e]+/g, ' ').trim() : ''
   }
+}
+
+const DEBUG_PREFIX = 'Debug output from server: '
+const MAX_SAID = 20
+
+/**
+ * ssh2 tells the server's debug messages only to a `debug` function, which it also tells each packet. Once logged in
+ * the packets are muted: they would cost a string each. Where ssh2 is built differently one day, nothing is muted.
+ */
+function mutePackets(client: Client): void {
+  const inner: unknown = '_protocol' in client ? client._protocol : undefined
+  if (typeof inner === 'object' && inner !== null && '_debug' in inner) inner._debug = undefined
 }
 
 type Phase = 'handshake' | 'auth'
@@ -129,8 +143,14 @@ export async function loginWithSsh2(
   const handshake = new Promise<NegotiatedAlgorithms>((resolve) => client.once('handshake', resolve))
   const ready = new Promise<void>((resolve) => client.once('ready', resolve))
 
+  const said: string[] = []
   const { host, port } = login.server
   client.connect({
+    debug: (line) => {
+      if (!line.startsWith(DEBUG_PREFIX)) return
+      said.push(line.slice(DEBUG_PREFIX.length))
+      if (said.length > MAX_SAID) said.shift()
+    },
     sock: stream,
     host,
     port,
@@ -168,7 +188,8 @@ export async function loginWithSsh2(
     phase = 'auth'
     const what = `logging in to ${where} as ${login.user}`
     await withDeadline(clock, timings.authTimeoutMs, what, () => Promise.race([ready, failed]), signal)
-    return { client, negotiated, serverVersion: banner.version ?? '' }
+    mutePackets(client)
+    return { client, said, negotiated, serverVersion: banner.version ?? '' }
   } catch (error) {
     stream.destroy()
     throw refusal ?? error

@@ -68,6 +68,12 @@ function dialError(error: Error, target: HostPort): GatewayError {
   )
 }
 
+/** sshd says in a debug message where it is the permission that is missing, not the port. */
+export function refusalKind(said: readonly string[]): { kind?: 'not-permitted' } {
+  const isPermission = said.some((line) => /port forwarding refused|disabled port forwarding/i.test(line))
+  return isPermission ? { kind: 'not-permitted' } : {}
+}
+
 export class Ssh2Link implements TunnelLink {
   readonly keyExchange: string
   readonly postQuantum: boolean
@@ -76,6 +82,7 @@ export class Ssh2Link implements TunnelLink {
   readonly resolved: readonly string[]
   readonly closed: Promise<string>
   readonly #client: Ssh2Connection['client']
+  readonly #said: readonly string[]
   readonly #channels = new Set<ClientChannel>()
   #bound: { asked: HostPort; port: number } | undefined
   #reason: string | undefined
@@ -90,6 +97,7 @@ export class Ssh2Link implements TunnelLink {
     private readonly clock: Clock,
   ) {
     this.#client = connection.client
+    this.#said = connection.said
     const inner = connection.negotiated.kex
     this.keyExchange = facts.outerKeyExchange === undefined ? inner : `${facts.outerKeyExchange} (within it ${inner})`
     this.postQuantum = facts.postQuantum
@@ -122,7 +130,7 @@ export class Ssh2Link implements TunnelLink {
           new GatewayError(
             refused ? 'E_FORWARD_REFUSED' : 'E_CONNECT',
             refused ? `the server refuses to listen on ${where}` : `${messageOf(error)} (asking to listen on ${where})`,
-            { details: { host: bind.host, port: bind.port } },
+            { details: { host: bind.host, port: bind.port, ...(refused ? refusalKind(this.#said) : {}) } },
           ),
         )
       }),
@@ -165,6 +173,21 @@ export class Ssh2Link implements TunnelLink {
 
   openConnections(): number {
     return this.#channels.size
+  }
+
+  exec(command: string, timeoutMs: number): Promise<string | undefined> {
+    const output = withDeadline(this.clock, timeoutMs, command, () => {
+      return new Promise<string | undefined>((resolve) => {
+        this.#client.exec(command, (error, channel) => {
+          if (error !== undefined) return resolve(undefined)
+          let text = ''
+          channel.on('data', (chunk: Buffer) => (text += chunk.toString('utf8')))
+          channel.once('exit', (code: number | null) => resolve(code === 0 ? text : undefined))
+          channel.once('close', () => resolve(undefined))
+        })
+      })
+    })
+    return output.catch(() => undefined)
   }
 
   async ping(timeoutMs: number): Promise<boolean> {

@@ -273,7 +273,7 @@ class SupervisedTunnel implements Tunnel {
           server,
           address: link.address,
           reason,
-          ...(remedy === undefined ? {} : { remedy }),
+          remedy,
         })
         if (isNew) log.warn({ remedy }, reason)
       },

@@ -48,6 +48,8 @@ export interface RealSshd {
   /** Public host key lines, `type base64`. */
   hostKeys(): string[]
   setAuthorizedKeys(text: string): void
+  /** Further lines at the end of sshd_config, in place of those given before; for the next start. */
+  appendConfig(lines: readonly string[]): void
   newHostKey(): void
   stop(signal?: NodeJS.Signals): Promise<void>
   start(): Promise<void>
@@ -103,6 +105,7 @@ export async function startRealSshd(options: RealSshdOptions = {}): Promise<Real
   writeFileSync(authorized, options.keyOptions === undefined ? publicLine : `${options.keyOptions} ${publicLine}`)
   const port = options.port ?? (await freePort())
   const configFile = join(folder, 'sshd_config')
+  let appended: readonly string[] = []
   const writeConfig = (): void =>
     writeFileSync(
       configFile,
@@ -118,6 +121,7 @@ export async function startRealSshd(options: RealSshdOptions = {}): Promise<Real
         'PasswordAuthentication no',
         'LogLevel VERBOSE',
         ...(options.config ?? []),
+        ...appended,
         '',
       ].join('\n'),
     )
@@ -172,6 +176,10 @@ export async function startRealSshd(options: RealSshdOptions = {}): Promise<Real
     signalSessions: (signal) => signalAll(sessions(), signal),
     hostKeys,
     setAuthorizedKeys: (text) => writeFileSync(authorized, text),
+    appendConfig(lines) {
+      appended = lines
+      writeConfig()
+    },
     newHostKey() {
       for (const type of types) {
         execFileSync('rm', ['-f', join(folder, `host_${type}`), join(folder, `host_${type}.pub`)])
