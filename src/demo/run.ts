@@ -107,9 +107,21 @@ class Demo {
 
   #onStep(step: Step): void {
     // After a fault the steps come again; the account holds the first time each happened.
-    if (this.#steps.some((known) => known.step === step.step && known.name === step.name)) return
-    this.#steps.push(step)
+    const known = this.#steps.find((other) => other.step === step.step)
+    if (known === undefined) this.#steps.push(step)
+    else if (known.name === step.name || known.with?.some(({ name }) => name === step.name) === true) return
+    else known.with = [...(known.with ?? []), { name: step.name, atMs: step.atMs }]
     this.#tell(`step ${step.step}: ${step.name} at site ${step.site}`)
+  }
+
+  /** One entry a step, named after its main call. */
+  get #account(): Step[] {
+    const ordered = [...this.#steps].sort((first, second) => first.step - second.step)
+    return ordered.map((step) => {
+      const main = step.with?.find(({ name }) => name === 'WaitForSession')
+      if (main === undefined) return step
+      return { ...step, name: main.name, atMs: main.atMs, with: [{ name: step.name, atMs: step.atMs }] }
+    })
   }
 
   /** Runs to the end; the folder and every process are gone afterwards. */
@@ -237,11 +249,10 @@ class Demo {
       deviceId: of.id,
       transport: of.transport,
     })
-    const steps = [...this.#steps].sort((first, second) => first.step - second.step || first.atMs - second.atMs)
     const result: DemoResult = {
       identical: keys > 0 && digestA === digestB,
       sites: { A: site(a, digestA), B: site(b, digestB) },
-      steps,
+      steps: this.#account,
     }
     const { fault } = this.options
     if (fault !== undefined && this.#fault !== undefined) {

@@ -8,13 +8,15 @@ import { LineProcess, type JsonLine } from './line-process.js'
 
 export type SiteName = 'A' | 'B'
 
-/** One of the eight steps, as one of the processes reported it. */
+/** One of the eight steps, as one of the processes reported it; `site` is where the call arrives. */
 export interface Step {
   step: number
   name: string
   site: SiteName
   /** Milliseconds since the demonstration began. */
   atMs: number
+  /** What else belongs to the step: steps 4 and 6 bring GetStatistics beside WaitForSession, in either order. */
+  with?: { name: string; atMs: number }[]
 }
 
 export interface DemoContext {
@@ -169,7 +171,8 @@ export class DemoSite {
     this.context.onStep({
       step: number,
       name,
-      site: this.name,
+      // SiteAgent A tells of step 5, which it sends to SiteAgent B.
+      site: number === 5 ? 'B' : this.name,
       atMs: Math.round((atMs ?? Date.now()) - this.context.startedAtMs),
     })
   }
