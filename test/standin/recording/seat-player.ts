@@ -1,17 +1,20 @@
 /** Plays everybody of the recorded session but one device, and writes down what that device sends. */
-import { Server } from '@grpc/grpc-js'
+import { Server, status } from '@grpc/grpc-js'
 import { fromBinary, toBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf'
 import { EmptySchema } from '@bufbuild/protobuf/wkt'
-import { addUnary, serverStream } from '../../../src/rpc/bridge.js'
+import { systemClock } from '../../../src/base/clock.js'
+import { addUnary, rpcError, serverStream } from '../../../src/rpc/bridge.js'
 import { DeviceIDSchema } from '../../../src/rpc/gen/cqp/remote/common_pb.js'
 import { IDetector, IPhotonSim } from '../../../src/rpc/gen/cqp/remote/detector_pb.js'
-import { ControlDetailsSchema, IDevice } from '../../../src/rpc/gen/cqp/remote/device_pb.js'
+import { ControlDetailsSchema, IDevice, type ControlDetails } from '../../../src/rpc/gen/cqp/remote/device_pb.js'
+import { IKey } from '../../../src/rpc/gen/cqp/remote/keys_pb.js'
 import { IReporting, SiteAgentReportSchema } from '../../../src/rpc/gen/cqp/remote/reporting_pb.js'
 import { ISession, SessionDetailsFromSchema } from '../../../src/rpc/gen/cqp/remote/session_pb.js'
 import { ISift, type AnswersByFrame, type BasisBySiftFrame } from '../../../src/rpc/gen/cqp/remote/sift_pb.js'
 import { ISiteAgent } from '../../../src/rpc/gen/cqp/remote/site_pb.js'
 import { UpstreamControlDetailsSchema } from '../../../src/rpc/gen/qkdgw/dialect/v1/control_details_pb.js'
 import { EventLog } from '../../../src/standin/event-log.js'
+import { KeyStoreFigures, ReportServer } from '../../../src/standin/report-server.js'
 import { bind, callUnary, dial } from '../../../src/standin/wire.js'
 import { recordedAddresses } from './recording.js'
 import { treeOf, type Tree } from './text-form.js'
@@ -58,6 +61,13 @@ class Player {
   readonly #trace: Open = { toSite: [], toPeer: [], answers: {}, keys: [], statistics: [] }
   /** Methods that the device called, for waiting. */
   readonly #calls = new EventLog<string>()
+  readonly #registered: ControlDetails[] = []
+  /** What it asks its site beyond what the recorded device asks. */
+  readonly #further = new Set<string>()
+  /** The site tells what it takes in, as a C++ one. */
+  readonly #reports = new ReportServer(systemClock)
+  readonly #figures = new KeyStoreFigures(0n, {}, systemClock, (report) => this.#reports.publish(report))
+  #received = 0
   #renamed: [string, string][] = []
   #device: ReturnType<typeof dial> | undefined
   #asPeer: ReturnType<typeof dial> | undefined
@@ -74,6 +84,7 @@ class Player {
 
   serveSite(server: Server): void {
     addUnary(server, ISiteAgent.method.registerDevice, (details) => {
+      this.#registered.push(details)
       const upstream = fromBinary(UpstreamControlDetailsSchema, toBinary(ControlDetailsSchema, details))
       this.#controlAddress = upstream.controlAddress
       this.#renamed.push([upstream.controlAddress, recordedAddresses[this.seat]])
@@ -82,9 +93,18 @@ class Player {
     })
     addUnary(server, ISiteAgent.method.unregisterDevice, (id) => {
       this.#site('ISiteAgent/UnregisterDevice', DeviceIDSchema, id)
+      if (this.#registered.pop() === undefined) throw rpcError(status.NOT_FOUND, 'Device not registered')
       return {}
     })
-    addUnary(server, ISiteAgent.method.getSiteDetails, () => ({ url: recordedAddresses.SiteA }))
+    addUnary(server, ISiteAgent.method.getSiteDetails, () => {
+      this.#further.add('ISiteAgent/GetSiteDetails')
+      return { url: recordedAddresses.SiteA, devices: this.#registered }
+    })
+    addUnary(server, IKey.method.getKeyStores, () => {
+      this.#further.add('IKey/GetKeyStores')
+      return {}
+    })
+    this.#reports.register(server)
   }
 
   servePeer(server: Server): void {
@@ -123,9 +143,11 @@ class Player {
     const stop = new AbortController()
     if (this.seat === 'Alice') await this.#playToAlice(peer, frames, stop)
     else await this.#playToBob(peer, frames, stop)
+    // Statistics of the SiteAgent that are followed while the session runs.
+    if (this.#reports.listenerCount > 0) this.#further.add('IReporting/GetStatistics')
     await end()
     await this.#calls.until((method) => method === 'ISiteAgent/UnregisterDevice', soon())
-    return this.#trace
+    return { ...this.#trace, further: [...this.#further].sort() }
   }
 
   async #playToAlice(peer: string, frames: number, stop: AbortController): Promise<void> {
@@ -176,6 +198,8 @@ class Player {
         const sizes = [...new Set(keyData.map(({ length }) => length))]
         const summary = `RawKeys: ${keyData.length} keys, sizes [${sizes.join(', ')}]`
         this.#trace.keys.push({ method: 'IDevice/WaitForSession', summary })
+        this.#received += keyData.length
+        this.#figures.received(keyData.length, this.#received, 0)
       }
     }
     const statistics = async (): Promise<void> => {

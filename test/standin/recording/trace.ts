@@ -19,6 +19,8 @@ export interface Trace {
   /** What it streamed to its SiteAgent. */
   readonly keys: readonly TraceItem[]
   readonly statistics: readonly TraceItem[]
+  /** Methods of its SiteAgent that the recorded device never calls; sorted, each once. */
+  readonly further: readonly string[]
 }
 
 export interface Difference {
@@ -84,6 +86,7 @@ export function recordedTrace(events: readonly RecordedEvent[], seat: Seat, fram
       .slice(0, frames + cut)
       .map(itemOf),
     statistics: answered.filter(({ method }) => method === 'IReporting/GetStatistics').map(itemOf),
+    further: [],
   }
 }
 
@@ -106,17 +109,25 @@ export function compareTraces(recorded: Trace, found: Trace): Difference[] {
     ),
     ...compareItems('keys', recorded.keys, found.keys),
     ...compareStatistics(recorded.statistics, found.statistics),
+    ...found.further.map((method) => ({ where: `to the site: ${method}`, recorded: undefined, found: 'called' })),
   ]
 }
 
+/** The sequence of methods, and the fields of what has its like at the other side. */
 function compareItems(where: string, recorded: readonly TraceItem[], found: readonly TraceItem[]): Difference[] {
   const methods = (items: readonly TraceItem[]): string => items.map(({ method }) => method).join(' ')
-  if (methods(recorded) !== methods(found)) return [{ where, recorded: methods(recorded), found: methods(found) }]
-  return recorded.flatMap((item, index) => {
-    const other = found[index]
-    const at = `${where}: ${item.method}`
-    return other === undefined ? [] : compareItem(at, item, other)
-  })
+  const differences: Difference[] = []
+  if (methods(recorded) !== methods(found)) {
+    differences.push({ where, recorded: methods(recorded), found: methods(found) })
+  }
+  for (const method of new Set(recorded.map((item) => item.method))) {
+    const [a, b] = [recorded, found].map((items) => items.filter((item) => item.method === method))
+    a?.forEach((item, index) => {
+      const other = b?.[index]
+      if (other !== undefined) differences.push(...compareItem(`${where}: ${method}`, item, other))
+    })
+  }
+  return differences
 }
 
 function compareItem(at: string, recorded: TraceItem, found: TraceItem): Difference[] {
