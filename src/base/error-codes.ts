@@ -42,6 +42,7 @@ const entries = {
   E_DEVICE_IO: { meaning: 'reading or writing the port failed' },
   E_DEVICE_PROTOCOL: { meaning: 'the device says what its protocol does not allow' },
   E_DEVICE_TIE: { meaning: 'several devices or drivers fit equally well', exitCode: EXIT.usage },
+  E_RANDOM_SOURCE: { meaning: 'a source of random numbers failed its health tests, or gives none' },
   E_DRIVER_UNKNOWN: { meaning: 'no driver of that name', exitCode: EXIT.usage },
   E_FORMAT: { meaning: 'a file whose format cannot be told or does not hold', exitCode: EXIT.usage },
   E_HOST_KEY_UNKNOWN: { meaning: 'the SSH server shows a key that nobody has accepted', exitCode: EXIT.hostKeyUnknown },
