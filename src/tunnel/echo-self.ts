@@ -39,8 +39,11 @@ async function writeMany(stream: Duplex, count: number): Promise<void> {
     const piece = left < CHUNK.length ? CHUNK.subarray(0, left) : CHUNK
     if (!stream.write(piece)) {
       await new Promise<void>((resolve) => {
-        stream.once('drain', resolve)
-        stream.once('close', resolve)
+        const done = (): void => {
+          stream.off('drain', done).off('close', done)
+          resolve()
+        }
+        stream.on('drain', done).on('close', done)
       })
     }
   }
