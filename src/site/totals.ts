@@ -41,6 +41,8 @@ export class TotalsSubscription {
   #open = false
   #alive = false
   #served: boolean | undefined
+  /** Ends the pause before the next try, where the SiteAgent serves reports. */
+  #wake: () => void = () => {}
 
   constructor(private readonly options: TotalsOptions) {}
 
@@ -62,6 +64,8 @@ export class TotalsSubscription {
   /** A call on the same connection was answered. */
   answered(): void {
     if (this.#open) this.#alive = true
+    // It is back: the pause that grew while it was away need not be sat out.
+    else this.#wake()
   }
 
   /** A call on the same connection was not answered in time: nothing is known of the subscription. */
@@ -74,11 +78,12 @@ export class TotalsSubscription {
     const backoff = createBackoff({ firstMs: retryFirstMs, maxMs: retryMaxMs }, random)
     while (!signal.aborted) {
       let pauseMs: number
+      let unimplemented = false
       try {
         await this.#follow(signal, () => backoff.reset())
         pauseMs = backoff.nextMs()
       } catch (error) {
-        const unimplemented = error instanceof RpcError && error.code === status.UNIMPLEMENTED
+        unimplemented = error instanceof RpcError && error.code === status.UNIMPLEMENTED
         if (unimplemented) this.#served = false
         pauseMs = unimplemented ? unimplementedPauseMs : backoff.nextMs()
         if (!unimplemented && this.#open) onBroken()
@@ -87,7 +92,10 @@ export class TotalsSubscription {
         this.#open = false
         this.#alive = false
       }
-      await sleep(clock, pauseMs, signal).catch(() => {})
+      const woken = new AbortController()
+      if (!unimplemented) this.#wake = () => woken.abort()
+      await sleep(clock, pauseMs, AbortSignal.any([signal, woken.signal])).catch(() => {})
+      this.#wake = () => {}
     }
   }
 
