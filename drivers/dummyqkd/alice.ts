@@ -67,7 +67,14 @@ export function createAlice(context: RoleContext, session: PairSession): Role {
         value: clock.monotonicMs() - startMs,
         unit: 'ms',
       })
-      emit({ type: 'figure', path: ['TransmitterGroup', 'Qubits Transmitted'], value: qubits.length, unit: 'count' })
+      const sent = qubits.length
+      emit({
+        type: 'figure',
+        path: ['TransmitterGroup', 'Qubits Transmitted'],
+        value: sent,
+        unit: 'count',
+        whole: true,
+      })
       await call('StopDetecting', (signal) => peer.stopDetecting(0n, signal)).catch((error: unknown) => {
         if (isRefusal(error)) throw error
         throw new GatewayError(

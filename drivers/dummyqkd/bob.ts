@@ -150,7 +150,8 @@ export function createBob(context: RoleContext, session: PairSession): Role {
         detecting = undefined
         const id = frameId
         frameId += 1n
-        emit({ type: 'figure', path: ['TransmitterGroup', 'Qubits Received'], value: photons.length, unit: 'count' })
+        const came = photons.length
+        emit({ type: 'figure', path: ['TransmitterGroup', 'Qubits Received'], value: came, unit: 'count', whole: true })
         emit({
           type: 'figure',
           path: ['TransmitterGroup', 'Frame Time'],

@@ -35,9 +35,9 @@ export interface Role {
 export function reportBlock(context: RoleContext, deliverMs: number, bytes: number, publishMs: number): void {
   const { emit } = context
   emit({ type: 'figure', path: ['Privacy Amplification', 'TimeTaken'], value: deliverMs, unit: 'ms' })
-  emit({ type: 'figure', path: ['Privacy Amplification', 'KeyEmitted'], value: 1, unit: 'count' })
+  emit({ type: 'figure', path: ['Privacy Amplification', 'KeyEmitted'], value: 1, unit: 'count', whole: true })
   emit({ type: 'figure', path: ['Sifting', 'Publish Time'], value: publishMs, unit: 'count' })
-  emit({ type: 'figure', path: ['Sifting', 'Bytes Produced'], value: bytes, unit: 'count' })
+  emit({ type: 'figure', path: ['Sifting', 'Bytes Produced'], value: bytes, unit: 'count', whole: true })
 }
 
 /** Keys that a frame of `qubits` would have given, at least 1: how a lost frame is counted. */

@@ -39,8 +39,17 @@ export type DeviceEvent =
   | { type: 'tags'; timesPs: BigUint64Array; patterns: Uint8Array }
   /** Something is missing from the stream (overflow, slip, reopened port): do not join what is before and after it. */
   | { type: 'gap'; reason: string }
-  /** A measured figure for statistics, path root first, e.g. ['ErrorCorrection', 'QBER'] with unit 'percent'. */
-  | { type: 'figure'; path: readonly string[]; value: number; unit: 'count' | 'percent' | 'ms' | 'hz' | 'dB' }
+  /**
+   * A measured figure for statistics, path root first, e.g. ['ErrorCorrection', 'QBER'] with unit 'percent'. `whole`
+   * ones go out as unsigned integers, as upstream sends its counts; one path is one or the other for good.
+   */
+  | {
+      type: 'figure'
+      path: readonly string[]
+      value: number
+      unit: 'count' | 'percent' | 'ms' | 'hz' | 'dB'
+      whole?: true
+    }
 
 /** One attached device, whatever its transport. It outlives unplugging; only `run`'s signal ends it. */
 export interface Device {

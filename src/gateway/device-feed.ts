@@ -1,9 +1,11 @@
 /** What a device yields, handed on: keys to the link, figures to the statistics. */
 import { wipe } from '../base/wipe.js'
 import type { Device, DeviceEvent } from '../device/contract.js'
-import type { Link } from '../link/contract.js'
+import { isPairDevice } from '../device/pair-contract.js'
+import type { AgreedLink } from '../link/link.js'
 import type { Logger } from '../observe/log.js'
 import type { Statistics, StatisticUnit } from '../observe/statistics.js'
+import { createKeyRoute } from './key-route.js'
 
 const units: Readonly<Record<Extract<DeviceEvent, { type: 'figure' }>['unit'], StatisticUnit>> = {
   count: 'count',
@@ -21,13 +23,20 @@ export interface DeviceFeed {
 
 export function feedDevice(
   device: Device,
-  link: Link,
+  link: AgreedLink,
   bytesPerKey: number,
   statistics: Statistics,
   log: Logger,
 ): DeviceFeed {
   const discarded: Record<string, number> = {}
   const received = statistics.unsigned(['Key', 'Keys Received'], 'count')
+  const route = createKeyRoute(link, isPairDevice(device))
+  let arrived = 0
+  // Keys that come together are one update.
+  const count = (): void => {
+    received.update(BigInt(arrived))
+    arrived = 0
+  }
   const discard = (reason: string, count: number): void => {
     discarded[reason] = (discarded[reason] ?? 0) + count
   }
@@ -39,8 +48,9 @@ export function feedDevice(
           discard('wrongLength', 1)
           return
         }
-        received.update(1n)
-        link.offerKey(event.id, event.key)
+        if (arrived === 0) queueMicrotask(count)
+        arrived += 1
+        route.take(event.id, event.key)
         return
       case 'discarded':
         discard(event.reason, event.count)
@@ -54,12 +64,20 @@ export function feedDevice(
         log.warn({ reason: event.reason }, 'the stream of the device has a gap')
         return
       case 'figure':
-        statistics.double(event.path, units[event.unit]).update(event.value)
+        if (event.whole === true)
+          statistics.unsigned(event.path, units[event.unit]).update(BigInt(Math.round(event.value)))
+        else statistics.double(event.path, units[event.unit]).update(event.value)
         return
       case 'tags':
         // Detections make no key by themselves; services that stream them subscribe on their own.
         return
     }
   })
-  return { discarded: () => discarded, stop }
+  return {
+    discarded: () => discarded,
+    stop() {
+      stop()
+      route.stop()
+    },
+  }
 }
