@@ -71,6 +71,7 @@ export function helloMessage(greeting: Greeting, hello: Hello, incarnation: Uint
         settledSerial: BigInt(hello.settled),
         ahead: hello.ahead.map(wireRef),
         inDoubt: hello.inDoubt.map(wireRef),
+        unsure: hello.unsure.map(wireRef),
         position: BigInt(hello.position),
         ...(hello.total === undefined ? {} : { total: hello.total }),
         ...(hello.divergedAt === undefined ? {} : { divergedAt: hello.divergedAt }),
@@ -217,6 +218,7 @@ function readHello(wire: WireHello): PeerMessage {
       settled: Number(wire.settledSerial),
       ahead: readRefs(wire.ahead, 'Hello.ahead'),
       inDoubt: readRefs(wire.inDoubt, 'Hello.in_doubt'),
+      unsure: readRefs(wire.unsure, 'Hello.unsure'),
       position: Number(wire.position),
       total: wire.total,
       divergedAt: wire.divergedAt,
@@ -242,6 +244,7 @@ function readSite(wire: WireSiteState, field: string): SiteView {
     restartsNumbering: wire.restartsNumbering,
     mayBeRenewed: wire.mayBeRenewed,
     renewed: wire.renewed,
+    fresh: wire.fresh,
     reason: plainText(wire.reason),
   }
 }
@@ -253,6 +256,7 @@ function wireSite(site: SiteView): {
   restartsNumbering: boolean
   mayBeRenewed: boolean
   renewed: boolean
+  fresh: boolean
   reason: string
 } {
   return {
@@ -262,6 +266,7 @@ function wireSite(site: SiteView): {
     restartsNumbering: site.restartsNumbering,
     mayBeRenewed: site.mayBeRenewed,
     renewed: site.renewed,
+    fresh: site.fresh,
     reason: site.reason,
   }
 }

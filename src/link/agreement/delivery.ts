@@ -31,6 +31,7 @@ export function siteView(state: AgreementState): SiteView {
     restartsNumbering: state.site.restartsNumbering,
     mayBeRenewed: state.site.mayBeRenewed,
     renewed: state.site.renewed,
+    fresh: state.site.fresh,
     reason: blocked ?? '',
   }
 }
@@ -109,6 +110,7 @@ function launch(step: Step, batch: KeptBatch): void {
     peerTotal: batch.peerTotal,
     lostAtMs: undefined,
     inferAtMs: undefined,
+    blind: false,
   }
 }
 
@@ -133,7 +135,7 @@ function skipOldEpoch(step: Step): void {
 
 function resumeWhenBothRenewed(step: Step): void {
   const { draft } = step
-  if (draft.diverged === undefined || !draft.site.renewed || draft.peer?.site.renewed !== true) return
+  if (draft.diverged === undefined || !draft.site.fresh || draft.peer?.site.fresh !== true) return
   if (draft.connection !== 'up') return
   log(step, 'warn', 'both SiteAgents were restarted: their stores begin anew together')
   resume(step, 0n)

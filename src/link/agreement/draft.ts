@@ -1,5 +1,5 @@
 import type { AgreementEffect } from './events.js'
-import type { AgreementState, Divergence } from './state.js'
+import type { AgreementState, Divergence, FateMessage } from './state.js'
 
 /** A state under change: top-level fields are replaced, nothing inside them is. */
 export type Draft = { -readonly [K in keyof AgreementState]: AgreementState[K] }
@@ -24,11 +24,23 @@ export function peerCounts({ draft }: Step): boolean {
   return draft.connection === 'up' && draft.peer?.fits === true
 }
 
+/** Tells the other side what became of a batch. */
+export function tellFate(step: Step, message: FateMessage): void {
+  const { draft } = step
+  if (draft.connection === 'greeting') draft.unsaid = [...draft.unsaid, message]
+  else if (peerCounts(step)) emit(step, { type: 'send', message })
+}
+
 /** The stores have parted: nothing is delivered until an operator accepts it or both stores are new. */
 export function diverge(step: Step, divergence: Divergence, tellPeer = true): void {
   const { draft } = step
-  if (draft.diverged !== undefined) return
+  if (draft.diverged !== undefined) {
+    // The lowest number that either side knows of is the one that counts.
+    if (divergence.firstDifferingKey < draft.diverged.firstDifferingKey) draft.diverged = divergence
+    return
+  }
   draft.diverged = divergence
+  draft.site = { ...draft.site, fresh: draft.site.renewed }
   log(step, 'error', `the two stores have parted at key ${divergence.firstDifferingKey}: ${divergence.reason}`)
   if (tellPeer && draft.connection === 'up') emit(step, { type: 'send', message: { type: 'diverged', ...divergence } })
 }

@@ -1,19 +1,13 @@
 /** What happens to the agreement, and what it asks for. Times are monotonic ms. */
 import type { DropReason } from '../counts.js'
 import type { DurableState } from './durable.js'
-import type { Confirmation, Hello, SiteView } from './state.js'
+import type { Confirmation, FateMessage, Hello, SiteView } from './state.js'
 
 /** Messages between the two sides that the agreement itself reads and writes; ids and tags are the desk's. */
 export type AgreementMessage =
   | { readonly type: 'site'; readonly site: SiteView }
   | { readonly type: 'refused'; readonly serial: number; readonly reason: 'mismatch' | 'missing' }
-  | {
-      readonly type: 'takenIn'
-      readonly serial: number
-      readonly total: bigint | undefined
-      readonly skipped: boolean
-    }
-  | { readonly type: 'withdrawn'; readonly serial: number; readonly drop: boolean }
+  | FateMessage
   | { readonly type: 'diverged'; readonly firstDifferingKey: bigint; readonly reason: string }
   | { readonly type: 'acceptDivergence' }
 

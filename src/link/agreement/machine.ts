@@ -124,7 +124,9 @@ function persist(step: Step, before: AgreementState): void {
   const { draft } = step
   const record = durableOf(draft)
   const { flight } = draft
-  const starts = flight?.stage === 'journaling' && flight.serial !== before.flight?.serial
+  const was = before.flight
+  const begun = was?.serial === flight?.serial && was?.stage === 'journaling' && was.stream === flight?.stream
+  const starts = flight?.stage === 'journaling' && !begun
   if (!starts && asText(record) === asText(durableOf(before))) return
   const effect: AgreementEffect = { type: 'journal', record, awaited: starts ? flight.serial : undefined }
   // Before anything that depends on it.

@@ -26,6 +26,8 @@ export function peerMessage(step: Step, message: AgreementMessage): void {
     case 'withdrawn':
     case 'diverged':
     case 'acceptDivergence':
+      // It was said before the other side knew that a new sequence begins.
+      if (!draft.peer.fits && draft.peer.proven) return
       // A stranger, who holds none of our keys and knows none of our history, changes nothing.
       if (!draft.peer.fits) return protocolError(step, `${message.type}: the positions do not fit`)
       return aboutBatches(step, message)

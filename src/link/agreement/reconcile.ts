@@ -15,6 +15,7 @@ export function helloOf(state: AgreementState): Hello {
     settled: state.settled,
     ahead: state.ahead.map(({ serial, count }) => ({ serial, count })),
     inDoubt,
+    unsure: state.doubts.filter(({ order }) => order === 'follow').map(({ serial, count }) => ({ serial, count })),
     position: state.position,
     total: state.site.restartsNumbering ? undefined : state.store.total,
     divergedAt: state.diverged?.firstDifferingKey,
@@ -28,6 +29,7 @@ export function connected(step: Step): void {
   const { draft } = step
   draft.connection = 'greeting'
   draft.peer = undefined
+  draft.unsaid = []
   draft.toldSite = JSON.stringify(siteView(draft))
   emit(step, { type: 'sendHello' })
 }
@@ -68,11 +70,25 @@ export function greeted(step: Step, hello: Hello): void {
     return
   }
   draft.peer = { ...draft.peer, fits: true }
+  sayUnsaid(step, hello)
   if (hello.acceptsDivergence || (draft.accepting && hello.divergedAt !== undefined)) {
     if (draft.diverged !== undefined || hello.divergedAt !== undefined) resume(step, 'adopt')
   } else if (hello.divergedAt !== undefined) {
     diverge(step, { firstDifferingKey: hello.divergedAt, reason: 'the other gateway found it out' }, false)
   }
+}
+
+/** Between the two Hellos batches went on: what the other side could not know is told now. */
+function sayUnsaid(step: Step, theirs: Hello): void {
+  const { draft } = step
+  const mine = new Set(draft.ahead.map(({ serial }) => serial))
+  const awaited = new Set([...theirs.ahead, ...theirs.inDoubt].map(({ serial }) => serial))
+  for (const message of draft.unsaid) {
+    if (message.type === 'withdrawn' || mine.has(message.serial) || awaited.has(message.serial)) {
+      emit(step, { type: 'send', message })
+    }
+  }
+  draft.unsaid = []
 }
 
 /**
@@ -132,7 +148,7 @@ function fit(step: Step, theirs: Hello): boolean {
 
 function compareSettled(step: Step, theirs: Hello): void {
   const { draft } = step
-  if (draft.settled === 0 || draft.site.restartsNumbering || theirs.site.restartsNumbering) return
+  if (theirs.divergedAt !== undefined || draft.settled === 0 || draft.site.restartsNumbering || theirs.site.restartsNumbering) return
   if (draft.offset !== 'adopt') compareTotals(step, 0, draft.store.total, theirs.total)
 }
 
@@ -148,44 +164,44 @@ interface CaughtUp {
 }
 
 function catchUp(draft: Draft, theirs: Hello): CaughtUp | undefined {
-  const { settled } = draft
-  const sending = draft.doubts.filter(({ order }) => order === 'follow')
-  const first = draft.doubts.filter(({ order }) => order === 'first')
-  const nothing = { dueSerials: new Set<number>(), assumed: new Set<number>() }
-  if (theirs.ahead.length > 0) {
-    // They lead. Our own position is what they count as settled, or one of theirs since.
-    const index = theirs.ahead.findIndex(({ serial }) => serial === settled)
-    if (index < 0 && settled !== theirs.settled) return undefined
-    if (draft.ahead.length > 0) return undefined
-    const due = theirs.ahead.slice(index + 1).map(({ serial }) => serial)
-    const dueSerials = new Set(due)
-    const assumed = new Set(sending.map(({ serial }) => serial).filter((serial) => dueSerials.has(serial)))
-    const doubts = draft.doubts.filter(({ serial }) => !assumed.has(serial))
-    return { ahead: [], settled, doubts, position: draft.position, dueSerials, assumed }
+  const common = commonPosition(draft, theirs)
+  if (common === undefined) return undefined
+  // They lead with what they took in after our own position.
+  const index = theirs.ahead.findIndex(({ serial }) => serial === common.settled)
+  const leading = theirs.ahead.slice(index + 1)
+  if (leading.length > 0 && common.ahead.length > 0) return undefined
+  const dueSerials = new Set(leading.map(({ serial }) => serial))
+  const assumed = new Set<number>()
+  const doubts = common.doubts.filter(({ serial, order }) => {
+    if (order === 'first' || !dueSerials.has(serial)) return true
+    assumed.add(serial)
+    return false
+  })
+  return { ...common, doubts, dueSerials, assumed }
+}
+
+type Position = Pick<CaughtUp, 'ahead' | 'settled' | 'doubts' | 'position'>
+
+/** Where we stand once their settled batch counts as settled here; undefined where no history explains it. */
+function commonPosition(draft: Draft, theirs: Hello): Position | undefined {
+  const { settled, ahead, doubts, position } = draft
+  const present: Position = { settled, ahead, doubts, position }
+  if (theirs.settled === settled) return present
+  const known = ahead.findIndex(({ serial }) => serial === theirs.settled)
+  if (known >= 0) return { ...present, settled: theirs.settled, ahead: ahead.slice(known + 1) }
+  const doubt = doubts.find(({ serial }) => serial === theirs.settled)
+  if (doubt !== undefined) {
+    // `first`: they have it because we told them that ours was in, and died. `follow`: we told them so of ours, and died.
+    return {
+      settled: theirs.settled,
+      ahead: [],
+      doubts: doubts.filter((other) => other !== doubt),
+      position: position + doubt.count,
+    }
   }
-  if (theirs.settled === settled) {
-    return { ahead: draft.ahead, settled, doubts: draft.doubts, position: draft.position, ...nothing }
-  }
-  const known = draft.ahead.findIndex(({ serial }) => serial === theirs.settled)
-  if (known >= 0) {
-    const ahead = draft.ahead.slice(known + 1)
-    return { ahead, settled: theirs.settled, doubts: draft.doubts, position: draft.position, ...nothing }
-  }
-  // They got it, so we had told them that ours was in.
-  const told = first.findIndex(({ serial }) => serial === theirs.settled)
-  if (told >= 0) {
-    const doubts = draft.doubts.filter((doubt) => doubt !== first[told])
-    const position = draft.position + (first[told]?.count ?? 0)
-    return { ahead: [], settled: theirs.settled, doubts, position, ...nothing }
-  }
-  // We were told that they had it, sent it, and died; they know that we confirmed it.
-  const confirmed = sending.some(({ serial }) => serial === theirs.settled)
-  if (confirmed) {
-    const doubts = draft.doubts.filter(({ serial }) => serial !== theirs.settled)
-    const count = sending.find(({ serial }) => serial === theirs.settled)?.count ?? 0
-    return { ahead: [], settled: theirs.settled, doubts, position: draft.position + count, ...nothing }
-  }
-  return undefined
+  if (theirs.ahead.some(({ serial }) => serial === settled)) return present
+  // The same, seen from the side that lived.
+  return [...theirs.inDoubt, ...theirs.unsure].some(({ serial }) => serial === settled) ? present : undefined
 }
 
 /** The other side has shown that it holds our keys; if the positions did not fit, a new sequence begins with `serial`. */

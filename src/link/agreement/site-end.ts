@@ -1,5 +1,5 @@
 /** What the own SiteAgent does: asks for keys, stops asking, reads or not, tells totals, restarts. */
-import { diverge, emit, log, type Step } from './draft.js'
+import { diverge, emit, log, type Step, tellFate } from './draft.js'
 import type { Flight } from './state.js'
 import { doubtWasIn, doubtWasOut, loseFlight, takenAfter, takenFirst, withdraw } from './taking.js'
 import { readTotal, type TotalReading } from './totals.js'
@@ -17,7 +17,7 @@ export function streamOpened(step: Step, stream: string): void {
       streamGone(step, old)
     }
   }
-  draft.site = { ...draft.site, stream, retiring, writable: true }
+  draft.site = { ...draft.site, stream, retiring, writable: true, heardOnStream: false }
 }
 
 export function streamEnded(step: Step, stream: string): void {
@@ -44,6 +44,11 @@ function returnFlight(step: Step, flight: Flight): void {
   const { draft } = step
   draft.flight = undefined
   const { serial, count, order, peerTotal } = flight
+  if (order === 'first' && draft.connection === 'down') {
+    // The other side will not keep its copy when it meets us again.
+    emit(step, { type: 'restore', serial })
+    return
+  }
   const due = order === 'follow'
   draft.kept = [{ serial, count, order, due, sentBefore: false, peerTotal, stream: flight.stream }, ...draft.kept]
 }
@@ -63,6 +68,9 @@ export function siteFacts(step: Step, confirmation: 'total' | 'inferred' | 'none
   if (draft.site.confirmation === confirmation && draft.site.restartsNumbering === restartsNumbering) return
   draft.site = { ...draft.site, confirmation, restartsNumbering }
   const { flight } = draft
+  if (confirmation === 'total' && flight?.blind === true) {
+    draft.flight = { ...flight, inferAtMs: step.nowMs + draft.limits.settleMs }
+  }
   if (confirmation !== 'inferred' || flight?.stage !== 'sent') return
   if (flight.lostAtMs !== undefined) loseFlight(step, flight)
   else if (draft.site.writable) draft.flight = { ...flight, inferAtMs: step.nowMs + draft.limits.inferAfterMs }
@@ -82,12 +90,16 @@ export function reportsInterrupted(step: Step): void {
   const { draft } = step
   draft.site = { ...draft.site, mayBeRenewed: draft.store.total !== undefined }
   draft.store = { ...draft.store, id: undefined }
+  const { flight } = draft
+  if (flight !== undefined && flight.stage !== 'journaling') draft.flight = { ...flight, blind: true }
 }
 
 export function siteRestarted(step: Step): void {
   const { draft } = step
+  // Old news: the new store has told its total already.
+  if (draft.site.stream !== undefined && draft.site.heardOnStream) return
   log(step, 'warn', 'the SiteAgent was restarted: its key store begins anew')
-  draft.site = { ...draft.site, mayBeRenewed: true, renewed: true }
+  draft.site = { ...draft.site, mayBeRenewed: true, renewed: true, fresh: draft.diverged !== undefined }
   draft.store = { ...draft.store, id: undefined }
 }
 
@@ -126,14 +138,15 @@ function explainedTotal(
   doubts.forEach((doubt, index) => {
     if (reading.doubtsIn[index] === true) running -= BigInt(doubt.count)
   })
-  const { mayBeRenewed, renewed } = draft.site
-  draft.site = { ...draft.site, mayBeRenewed: false, renewed: false }
+  const { mayBeRenewed, renewed, fresh } = draft.site
+  draft.site = { ...draft.site, mayBeRenewed: false, renewed: false, fresh: false, heardOnStream: true }
   if (reading.fell) {
     log(step, 'warn', `the SiteAgent's key store began anew: it holds ${report.total} keys`)
     draft.offset = 0n
   }
   // Doubts first: they were sent before.
   draft.doubts = []
+  const lastIn = reading.flightIn ? doubts.length : reading.doubtsIn.lastIndexOf(true)
   doubts.forEach((doubt, index) => {
     const wasIn = reading.doubtsIn[index] === true
     if (wasIn) running += BigInt(doubt.count)
@@ -141,12 +154,12 @@ function explainedTotal(
     if (wasIn) doubtWasIn(step, doubt, running)
     // A report that tells of nothing later leaves the later ones open.
     else if (reading.fell && doubt.order === 'first') withdraw(step, doubt, true)
-    else if (reading.flightIn && !reading.fell) doubtWasOut(step, doubt)
-    else if (!reading.flightIn) draft.doubts = [...draft.doubts, doubt]
+    else if (index > lastIn) draft.doubts = [...draft.doubts, doubt]
+    else if (!reading.fell) doubtWasOut(step, doubt)
   })
   draft.store = { id: report.storeId, total: report.total, suspect: undefined }
   if (!reading.flightIn || flight === undefined) {
-    draft.site = { ...draft.site, mayBeRenewed, renewed }
+    draft.site = { ...draft.site, mayBeRenewed, renewed, fresh }
     return
   }
   takeFlight(step, report.total, false)
@@ -185,10 +198,23 @@ function unexplainedTotal(step: Step, total: bigint): void {
   const before = draft.store.total ?? 0n
   const lower = total < before ? total : before
   draft.store = { ...draft.store, total, suspect: undefined }
+  draft.site = { ...draft.site, mayBeRenewed: false, renewed: false, fresh: false, heardOnStream: true }
   diverge(step, {
     firstDifferingKey: lower + 1n,
     reason: `this SiteAgent holds ${total} keys where ${before} were known: something else gave or took keys`,
   })
+}
+
+/** Its report was lost. The stream lives, so the next batch's total tells of this one as well. */
+function leaveOpen(step: Step, flight: Flight): void {
+  const { draft } = step
+  const { serial, count, order } = flight
+  draft.flight = undefined
+  draft.doubts = [...draft.doubts, { serial, count, order }]
+  if (order === 'first') return
+  draft.settled = serial
+  emit(step, { type: 'delivered', serial, inferred: true })
+  tellFate(step, { type: 'takenIn', serial, total: undefined, skipped: true })
 }
 
 /** Deadlines of the own end. */
@@ -206,7 +232,9 @@ export function siteTick(step: Step): void {
   const { flight } = draft
   if (flight === undefined) return
   if (flight.lostAtMs !== undefined && step.nowMs >= flight.lostAtMs + draft.limits.settleMs) loseFlight(step, flight)
-  else if (flight.inferAtMs !== undefined && step.nowMs >= flight.inferAtMs) {
+  else if (flight.inferAtMs === undefined || step.nowMs < flight.inferAtMs) return
+  else if (draft.site.confirmation === 'total') leaveOpen(step, flight)
+  else {
     if (draft.store.total !== undefined) {
       draft.store = { ...draft.store, total: draft.store.total + BigInt(flight.count) }
     }

@@ -33,6 +33,8 @@ export interface Flight extends BatchRef {
   readonly lostAtMs: number | undefined
   /** Monotonic ms at which it counts as taken in where no total tells. */
   readonly inferAtMs: number | undefined
+  /** The reports were interrupted while it was on its way, so its own may be lost: the next batch's total has to tell. */
+  readonly blind: boolean
 }
 
 /** A batch whose fate at the own SiteAgent is open: its stream ended before a report. */
@@ -72,6 +74,10 @@ export interface SiteEnd {
   readonly mayBeRenewed: boolean
   /** It was restarted for certain since the last total. */
   readonly renewed: boolean
+  /** It was restarted, got nothing since, and the stores are held to have parted: half of what a new beginning takes. */
+  readonly fresh: boolean
+  /** A total came since the present WaitForSession began. */
+  readonly heardOnStream: boolean
 }
 
 /** What the other side tells of its SiteAgent. */
@@ -82,6 +88,7 @@ export interface SiteView {
   readonly restartsNumbering: boolean
   readonly mayBeRenewed: boolean
   readonly renewed: boolean
+  readonly fresh: boolean
   readonly reason: string
 }
 
@@ -92,6 +99,7 @@ export interface Hello {
   readonly settled: number
   readonly ahead: readonly BatchRef[]
   readonly inDoubt: readonly BatchRef[]
+  readonly unsure: readonly BatchRef[]
   readonly position: number
   readonly total: bigint | undefined
   readonly divergedAt: bigint | undefined
@@ -111,6 +119,11 @@ export interface PeerView {
   /** Batches that it may have taken in and whose keys we lost. */
   readonly lost: readonly BatchRef[]
 }
+
+/** What became of a batch at the sender's SiteAgent; see link.proto. */
+export type FateMessage =
+  | { readonly type: 'takenIn'; readonly serial: number; readonly total: bigint | undefined; readonly skipped: boolean }
+  | { readonly type: 'withdrawn'; readonly serial: number; readonly drop: boolean }
 
 export interface Divergence {
   /** Number of the first key that differs, from 1, in the numbering of the SiteAgents. */
@@ -153,6 +166,8 @@ export interface AgreementState {
   readonly stopped: string | undefined
   /** No new batch: a stop is being settled. */
   readonly paused: boolean
+  /** What happened between our Hello and theirs; said once theirs is here, if it still matters. */
+  readonly unsaid: readonly FateMessage[]
   /** What the other side was told last of our site, to tell it changes only. */
   readonly toldSite: string
 }
@@ -180,6 +195,8 @@ export function initialState(role: 'left' | 'right', limits: MachineLimits, fres
       restartsNumbering: false,
       mayBeRenewed: false,
       renewed: false,
+      fresh: false,
+      heardOnStream: false,
     },
     store: { id: undefined, total: undefined, suspect: undefined },
     lineage: '',
@@ -199,6 +216,7 @@ export function initialState(role: 'left' | 'right', limits: MachineLimits, fres
     mismatches: 0,
     stopped: undefined,
     paused: false,
+    unsaid: [],
     toldSite: '',
   }
 }

@@ -1,5 +1,5 @@
 /** A batch has come to the own SiteAgent, or certainly has not. */
-import { diverge, type Draft, emit, log, nextKeyNumber, peerCounts, type Step } from './draft.js'
+import { diverge, type Draft, emit, log, nextKeyNumber, type Step, tellFate } from './draft.js'
 import type { BatchRef, Doubt, Flight, KeptBatch } from './state.js'
 
 interface Taken {
@@ -20,9 +20,7 @@ export function takenFirst(step: Step, batch: BatchRef, taken: Taken): void {
   draft.position += batch.count
   draft.ahead = [...draft.ahead, { serial: batch.serial, count: batch.count, total }]
   emit(step, { type: 'delivered', serial: batch.serial, inferred: taken.inferred })
-  if (peerCounts(step)) {
-    emit(step, { type: 'send', message: { type: 'takenIn', serial: batch.serial, total, skipped: false } })
-  }
+  tellFate(step, { type: 'takenIn', serial: batch.serial, total, skipped: false })
 }
 
 /** Both sites have it. */
@@ -32,9 +30,7 @@ export function takenAfter(step: Step, batch: BatchRef, peerTotal: bigint | unde
   draft.position += batch.count
   draft.settled = batch.serial
   emit(step, { type: 'delivered', serial: batch.serial, inferred: taken.inferred })
-  if (peerCounts(step)) {
-    emit(step, { type: 'send', message: { type: 'takenIn', serial: batch.serial, total, skipped: false } })
-  }
+  tellFate(step, { type: 'takenIn', serial: batch.serial, total, skipped: false })
   compareTotals(step, batch.count, total, peerTotal)
 }
 
@@ -43,9 +39,7 @@ export function skipAfter(step: Step, batch: BatchRef): void {
   const { draft } = step
   draft.settled = batch.serial
   emit(step, { type: 'drop', serial: batch.serial, reason: 'uncertain' })
-  if (peerCounts(step)) {
-    emit(step, { type: 'send', message: { type: 'takenIn', serial: batch.serial, total: undefined, skipped: true } })
-  }
+  tellFate(step, { type: 'takenIn', serial: batch.serial, total: undefined, skipped: true })
 }
 
 /** Nobody has it. `drop`: this SiteAgent may have it all the same, so its keys are never used. */
@@ -54,7 +48,7 @@ export function withdraw(step: Step, batch: BatchRef, drop: boolean): void {
     step,
     drop ? { type: 'drop', serial: batch.serial, reason: 'uncertain' } : { type: 'restore', serial: batch.serial },
   )
-  if (peerCounts(step)) emit(step, { type: 'send', message: { type: 'withdrawn', serial: batch.serial, drop } })
+  tellFate(step, { type: 'withdrawn', serial: batch.serial, drop })
 }
 
 /** A batch of open fate turns out to have been taken in. */
