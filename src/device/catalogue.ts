@@ -6,6 +6,7 @@ import type { TraceFactory } from './trace-contract.js'
 import { descriptor as clavis2 } from '../../drivers/clavis2/descriptor.js'
 import { descriptor as dummyqkd } from '../../drivers/dummyqkd/descriptor.js'
 import { descriptor as ekpqc } from '../../drivers/ekpqc/descriptor.js'
+import { descriptor as nox } from '../../drivers/nox/descriptor.js'
 import { descriptor as qix } from '../../drivers/qix/descriptor.js'
 
 /** One line of the catalogue. */
@@ -39,6 +40,7 @@ export const CATALOGUE: readonly CatalogueEntry[] = [
   entry(dummyqkd, () => import('../../drivers/dummyqkd/driver.js')),
   entry(clavis2, () => import('../../drivers/clavis2/driver.js')),
   entry(ekpqc, () => import('../../drivers/ekpqc/driver.js'), () => import('../../drivers/ekpqc/emulator.js')),
+  entry(nox, () => import('../../drivers/nox/driver.js')),
 ]
 
 function names(entries: readonly CatalogueEntry[]): string {
