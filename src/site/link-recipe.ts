@@ -1,9 +1,10 @@
 /** How a link is started again, by the kind of site that it stands at. */
+import { status } from '@grpc/grpc-js'
 import type { PhysicalPath } from '../rpc/gen/cqp/remote/site_pb.js'
 import { ISiteAgent } from '../rpc/gen/cqp/remote/site_pb.js'
 import { codeOf, messageOf } from '../base/errors.js'
 import type { SiteDialect } from './contract.js'
-import type { SiteConnection } from './site-connection.js'
+import { statusBehind, type SiteConnection } from './site-connection.js'
 
 export interface RecipeEnd {
   readonly connection: SiteConnection
@@ -56,7 +57,8 @@ async function end(site: 'left' | 'right', at: RecipeEnd, options: RecipeOptions
     return 'stopped'
   } catch (error) {
     if (signal.aborted) throw error
-    onStep({ call: 'EndKeyExchange', site, answer: messageOf(error) })
-    return codeOf(error) === 'E_SITE_REFUSED' ? 'nothing-ran' : 'unknown'
+    const nothingRan = statusBehind(error) === status.INVALID_ARGUMENT
+    onStep({ call: 'EndKeyExchange', site, answer: nothingRan ? 'nothing ran there' : messageOf(error) })
+    return nothingRan ? 'nothing-ran' : 'unknown'
   }
 }

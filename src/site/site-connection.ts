@@ -94,7 +94,7 @@ function explain(error: unknown, what: string, timeoutMs: number, dialFailure: s
     case status.CANCELLED:
       return new GatewayError('E_CANCELLED', `${what}: stopped`, { cause: error })
     case status.UNAVAILABLE:
-      return new GatewayError('E_SITE_UNREACHABLE', `${what}: ${dialFailure ?? error.details}`, {
+      return new GatewayError('E_SITE_UNREACHABLE', `${what}: ${dialFailure ?? plainReason(error.details)}`, {
         cause: error,
         remedy: 'check that the SiteAgent runs, and that its address and port can be reached from here',
       })
@@ -103,6 +103,24 @@ function explain(error: unknown, what: string, timeoutMs: number, dialFailure: s
     default:
       return new GatewayError('E_SITE_REFUSED', `${what}: ${said}`, { cause: error })
   }
+}
+
+const socketErrors: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'nobody listens there',
+  ECONNRESET: 'the connection was reset',
+  ETIMEDOUT: 'no answer to the connection',
+  EHOSTUNREACH: 'the host cannot be reached',
+  ENETUNREACH: 'the network cannot be reached',
+  ENOTFOUND: 'the name is not known',
+  EAI_AGAIN: 'the name could not be looked up now',
+}
+
+/** What gRPC says of a connection that failed, without what only concerns gRPC. */
+export function plainReason(details: string): string {
+  const core = /Last error: (?:Error: )?(.+?)\.? Resolution note:/.exec(details)?.[1] ?? details
+  const code = /\bE[A-Z_]{3,}\b/.exec(core)?.[0] ?? ''
+  const words = socketErrors[code]
+  return words === undefined ? core : `${words} (${core})`
 }
 
 /** An answer above our own limit, with both sizes: it grows with use, and from one day on nothing would work. */

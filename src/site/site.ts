@@ -28,8 +28,9 @@ export interface SiteOptions {
   readonly registerTimeoutMs?: number
   /** Bound of unregistering at the end; default 2 s. */
   readonly unregisterTimeoutMs?: number
-  /** Pauses after failures, growing; defaults 500 ms to 30 s. */
+  /** First pause after a failure; they grow. Default 500 ms. */
   readonly retryFirstMs?: number
+  /** Longest pause; default twice `pollMs`. */
   readonly retryMaxMs?: number
 }
 
@@ -40,12 +41,12 @@ export const SITE_DEFAULTS = {
   registerTimeoutMs: 15_000,
   unregisterTimeoutMs: 2_000,
   retryFirstMs: 500,
-  retryMaxMs: 30_000,
 } as const
 
 export function createSite(options: SiteOptions): Site {
   const { address, registration, clock, random, log } = options
-  const timing = { ...SITE_DEFAULTS, ...definedOnly(options) }
+  const given = { ...SITE_DEFAULTS, ...definedOnly(options) }
+  const timing = { ...given, retryMaxMs: options.retryMaxMs ?? 2 * given.pollMs }
   const connection = openSiteConnection(
     address,
     options.openChannel ?? (() => openChannel({ address: formatHostPort(address), what: 'SiteAgent' })),

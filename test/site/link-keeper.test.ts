@@ -7,6 +7,7 @@ import { openChannel } from '../../src/rpc/channel.js'
 import { ISiteAgent } from '../../src/rpc/gen/cqp/remote/site_pb.js'
 import { LinkKeeper, type KeeperEvent, type LinkKeeperOptions } from '../../src/site/link-keeper.js'
 import { startCppSiteAgent, type StandinSiteAgent } from '../../src/standin/cpp-site-agent.js'
+import { startJavaSiteAgent } from '../../src/standin/java-site-agent.js'
 import { callUnary, dial } from '../../src/standin/wire.js'
 import { startPlainDevice, testKeys, type PlainDevice } from '../standin/support/plain-device.js'
 import { EventLog } from '../../src/standin/event-log.js'
@@ -39,16 +40,21 @@ async function link() {
   return { left, right, alice, bob }
 }
 
-function keep(left: StandinSiteAgent, right: StandinSiteAgent, options: Partial<LinkKeeperOptions> = {}) {
+function keep(
+  left: { address: string },
+  right: { address: string },
+  options: Partial<LinkKeeperOptions> = {},
+  ids = { left: 'a', right: 'b' },
+) {
   const events = new EventLog<KeeperEvent>()
-  const end = (agent: StandinSiteAgent, deviceId: string) => ({
+  const end = (agent: { address: string }, deviceId: string) => ({
     address: parseHostPort(agent.address, 'test'),
     deviceId,
     openChannel: () => openChannel({ address: agent.address, what: 'test' }),
   })
   const keeper = new LinkKeeper({
-    left: end(left, 'a'),
-    right: end(right, 'b'),
+    left: end(left, ids.left),
+    right: end(right, ids.right),
     clock: systemClock,
     random: systemRandom,
     log: silentLogger,
@@ -114,5 +120,56 @@ describe('at C++ sites', () => {
     expect(alice.calls.history).toEqual([])
     settled = true
     await alice.calls.until(({ call }) => call === 'WaitForSession', soon())
+  })
+})
+
+describe('at Java sites', () => {
+  const ids = { left: 'A_B_A', right: 'A_B_B' }
+
+  async function javaLink() {
+    const right = await startJavaSiteAgent({ name: 'B' })
+    const left = await startJavaSiteAgent({ name: 'A' })
+    const alice = await startPlainDevice()
+    const bob = await startPlainDevice()
+    cleanups.push(
+      () => left.close(),
+      () => right.close(),
+      () => alice.close(),
+      () => bob.close(),
+    )
+    for (const [agent, id, device] of [
+      [left, ids.left, alice],
+      [right, ids.right, bob],
+    ] as const) {
+      const client = dial(agent.address)
+      const details = { config: { id }, controlAddress: device.address }
+      await callUnary(client, ISiteAgent.method.registerDevice, details, 100).catch(() => {})
+      client.close()
+    }
+    return { left, right, alice, bob }
+  }
+
+  test('StartNode alone starts and restarts a link, and silence counts as success', async () => {
+    const { left, right, alice, bob } = await javaLink()
+    const { events } = keep(left, right, { recipeTimeoutMs: 300 }, ids)
+    await events.until((e) => e.event === 'call' && e.answer.includes('means success'), soon())
+    await events.until((e) => e.event === 'state' && e.message === 'the link runs', soon())
+    expect(alice.openStreams + bob.openStreams).toBe(2)
+    expect(events.history.some((e) => e.event === 'call' && e.call === 'EndKeyExchange')).toBe(false)
+    left.killStreams()
+    right.killStreams()
+    const from = events.history.length
+    await events.until((e) => e.event === 'call' && e.call === 'StartNode', soon(), from)
+    await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+  })
+
+  test('where no device can be asked and no site tells totals, the link is started once and then left alone', async () => {
+    const { left, right, alice } = await javaLink()
+    const openDevice = () => Promise.reject(new Error('behind a firewall'))
+    const { events } = keep(left, right, { recipeTimeoutMs: 100, openDevice }, ids)
+    await events.until((e) => e.event === 'state' && e.message.startsWith('started; nothing here shows'), soon())
+    await new Promise((resolve) => setTimeout(resolve, 600))
+    expect(events.history.filter((e) => e.event === 'starting')).toHaveLength(1)
+    expect(alice.openStreams).toBe(1)
   })
 })
