@@ -33,7 +33,10 @@ const PERL_PTY = `
   print unpack("i", $number);
 `
 
-/** Runs a small program with `fd` as its descriptor number `as` (0 or 3); resolves with its output. */
+/**
+ * Runs a small program with `fd` as its descriptor number `as` (0 or 3); resolves with its output. A descriptor given as
+ * 0 is in blocking mode afterwards, for us too: never do that to a master.
+ */
 function runOn(command: string, args: readonly string[], fd: number, as: 0 | 3): Promise<string> {
   return new Promise((resolve, reject) => {
     const stdio = as === 0 ? ([fd, 'pipe', 'pipe'] as const) : (['ignore', 'pipe', 'pipe', fd] as const)
@@ -147,8 +150,8 @@ class PtyLine implements DeviceLine {
     const pty = this.#pty
     if (pty === undefined) return undefined
     try {
-      // With the master as its input stty prints the settings of the slave.
-      const rate = /speed (\d+) baud/.exec(await runOn('stty', ['-a'], pty.master, 0))?.[1]
+      const settings = await runOn('stty', ['-F', pty.slavePath, '-a'], pty.master, 3)
+      const rate = /speed (\d+) baud/.exec(settings)?.[1]
       return rate === undefined ? undefined : Number(rate)
     } catch {
       return undefined
