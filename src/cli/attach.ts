@@ -34,10 +34,10 @@ export function addAttachCommand(program: Command, env: CliEnvironment): void {
   declareAttachFlags(command)
     .addHelpText('after', help)
     .action(async (device: string | undefined, flags: AttachFlags) => {
-      const { attach } = await import('../gateway/attach.js')
       const { loadConfig, mergeConfig } = await import('../gateway/config/load.js')
       const loaded = loadConfig(flags.config, env.cwd, env.env)
       const config = mergeConfig(loaded.config, flagsToConfig(device, flags))
+      const { attach } = await import('../gateway/attach.js')
       const code = await attach(config, { ...env, configFile: loaded.file })
       env.setExitCode(code)
     })

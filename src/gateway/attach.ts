@@ -2,6 +2,7 @@
 import { realpathSync } from 'node:fs'
 import { EXIT } from '../base/error-codes.js'
 import { GatewayError } from '../base/errors.js'
+import { formatHostPort } from '../base/host-port.js'
 import { findByScheme, findEntry, type CatalogueEntry } from '../device/catalogue.js'
 import { chooseDriver } from '../device/detection.js'
 import { createLogger, type Logger } from '../observe/log.js'
@@ -56,7 +57,7 @@ async function takeLocks(plan: Plan): Promise<InstanceLock[]> {
   const { path, name, id } = plan.device
   try {
     if (isNode(path)) locks.push(await acquireLock('device', realDevice(path), name))
-    locks.push(await acquireLock('id', id, name))
+    locks.push(await acquireLock('id', id, name, plan.siteAgent === undefined ? '' : formatHostPort(plan.siteAgent)))
     openStateFolder(plan.stateFolder)
     locks.push(await acquireLock('state folder', realDevice(plan.stateFolder), name))
     return locks

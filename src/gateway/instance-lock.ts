@@ -23,8 +23,8 @@ const answerTimeoutMs = 1_000
  * Linux: an abstract socket, which the kernel takes away with its process, so that a killed gateway leaves nothing
  * behind. Elsewhere: a socket file that refuses connections once its process is gone.
  */
-function socketName(scope: string, name: string): string {
-  const digest = createHash('sha256').update(`${scope}\0${name}`).digest('hex').slice(0, 32)
+function socketName(scope: string, name: string, within: string): string {
+  const digest = createHash('sha256').update(`${scope}\0${name}\0${within}`).digest('hex').slice(0, 32)
   return process.platform === 'linux' ? `\0qkd-gw-${scope}-${digest}` : join(tmpdir(), `qkd-gw-${digest}.lock`)
 }
 
@@ -66,11 +66,12 @@ function ask(path: string): Promise<Partial<LockOwner> | undefined> {
 }
 
 /**
- * Takes the machine-wide lock on `name` within `scope` ('device', 'id', 'state'). Rejects with E_SECOND_INSTANCE naming
- * the process that holds it. (Locks are a safeguard against mistakes, not against another user's ill will.)
+ * Takes the machine-wide lock on `name` within `scope` ('device', 'id', 'state'). A name that means something only in
+ * one place (an id at one SiteAgent) says `within` which. Rejects with E_SECOND_INSTANCE naming the process that holds
+ * it. (Locks are a safeguard against mistakes, not against another user's ill will.)
  */
-export async function acquireLock(scope: string, name: string, what: string): Promise<InstanceLock> {
-  const path = socketName(scope, name)
+export async function acquireLock(scope: string, name: string, what: string, within = ''): Promise<InstanceLock> {
+  const path = socketName(scope, name, within)
   for (let attempt = 0; ; attempt += 1) {
     try {
       const server = await listen(path, { pid: process.pid, what })
