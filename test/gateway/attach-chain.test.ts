@@ -37,7 +37,7 @@ async function startChain(pair: string, rate: number): Promise<Chain> {
   const b = startGateway({
     ...{ device: unitB.path, side: 'bob', ssh: sshB, siteAgent: agentB.address, logLevel: 'trace' },
   })
-  await Promise.all([agentA.event('registered'), agentB.event('registered')])
+  await Promise.all([a.untilPart('registration', 'registered'), b.untilPart('registration', 'registered')])
   await startNode(agentA.address, agentB.address, [a.id, b.id])
   return { units: [unitA, unitB], agents: [agentA, agentB], gateways: [a, b] }
 }

@@ -42,7 +42,26 @@ describe('the listen address', () => {
 
 describe('a plan', () => {
   it("takes kind and key length from the driver and the id in CQPToolkit's own form", () => {
-    expect(makePlan(base, qix, {}).device).toMatchObject({ kind: 'qix', bytesPerKey: 32, id: 'qix__0_32_alice' })
+    expect(makePlan(base, qix, {}).device).toMatchObject({ kind: 'qix', bytesPerKey: 32, id: 'qix__0__32_alice' })
+    const ports = { ...base, device: { ...base.device, switchName: 'east', switchPorts: ['1', '2'] } }
+    expect(makePlan(ports, qix, {}).device.id).toBe('qix__0_1,2_32_alice')
+  })
+
+  it('has one key length, whether it is given to the driver or to the registration', () => {
+    const dummy: DriverDescriptor = { ...qix, bytesPerKey: 16, keyBytesOption: 'key-bytes' }
+    const lengths = (bytesPerKey: number | undefined, option: string | undefined): unknown[] => {
+      const device = {
+        ...base.device,
+        ...(bytesPerKey === undefined ? {} : { bytesPerKey }),
+        ...(option === undefined ? {} : { options: { 'key-bytes': option } }),
+      }
+      const plan = makePlan({ ...base, device }, dummy, {}).device
+      return [plan.bytesPerKey, plan.options['key-bytes'], plan.id]
+    }
+    expect(lengths(undefined, undefined)).toEqual([16, undefined, 'qix__0__16_alice'])
+    expect(lengths(32, undefined)).toEqual([32, '32', 'qix__0__32_alice'])
+    expect(lengths(undefined, '32')).toEqual([32, '32', 'qix__0__32_alice'])
+    expect(() => lengths(32, '16')).toThrow(/keys of 32 bytes, but the driver's option key-bytes says 16/)
   })
 
   it('asks for what it cannot guess: the device and the side', () => {
