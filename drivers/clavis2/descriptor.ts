@@ -6,6 +6,7 @@ export const descriptor: DriverDescriptor = {
   yields: 'pair',
   kind: 'clavis',
   bytesPerKey: 32,
+  keyBytesOption: 'key-bytes',
   exercisedOnHardware: false,
   usb: [
     {

@@ -6,6 +6,7 @@ export const descriptor: DriverDescriptor = {
   yields: 'pair',
   kind: 'dummyqkd',
   bytesPerKey: 16,
+  keyBytesOption: 'key-bytes',
   notSecretBecause: 'the photons of a dummy pair are ordinary messages that anyone on the way can read',
   // There is no hardware of this kind.
   exercisedOnHardware: false,

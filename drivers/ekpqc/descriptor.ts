@@ -6,6 +6,7 @@ export const descriptor: DriverDescriptor = {
   yields: 'pair',
   kind: 'ekpqc',
   bytesPerKey: 16,
+  keyBytesOption: 'key-bytes',
   notSecretBecause:
     'the teaching kit sends bright light, of which anyone can take a part unnoticed: demonstrator, not secure',
   exercisedOnHardware: false,

@@ -107,6 +107,8 @@ export interface DriverDescriptor {
   readonly kind: string
   /** Bytes of one delivered key; 0 where the driver yields none. */
   readonly bytesPerKey: number
+  /** The driver's own option for the key length, where it has one; whichever is given, the other one follows. */
+  readonly keyBytesOption?: string
   /** Undefined where keys are secret; otherwise why they are not (emulator, demonstrator), shown in every status. */
   readonly notSecretBecause?: string
   /** False until the driver has run on the real device. */

@@ -60,16 +60,9 @@ export function isJavaForm(id: string): boolean {
   return parts.length === 3 && parts.every((part) => part !== '') && (parts[2] === parts[0] || parts[2] === parts[1])
 }
 
-/** CQPToolkit's own default: kind, switch name and ports, bytes per key and side. */
-function defaultId(
-  kind: string,
-  switchName: string,
-  switchPorts: readonly string[],
-  bytes: number,
-  side: Side,
-): string {
-  const port = switchPorts.length === 0 ? '0' : switchPorts.join(',')
-  return `${kind}_${switchName}_${port}_${bytes}_${side}`
+/** CQPToolkit's own default: kind, host and port of a device address that has neither, switch ports, bytes, side. */
+function defaultId(kind: string, switchPorts: readonly string[], bytes: number, side: Side): string {
+  return `${kind}__0_${switchPorts.join(',')}_${bytes}_${side}`
 }
 
 /** `[host:]port`; an empty host stands for all addresses, as the server permits. */
@@ -97,6 +90,20 @@ function planTunnel(config: Config, env: Readonly<Record<string, string | undefi
   }
 }
 
+/** One key length for the driver and for the registration; `options` gets what the driver needs to know of it. */
+function keyLength(given: number | undefined, options: Record<string, string>, descriptor: DriverDescriptor): number {
+  const name = descriptor.keyBytesOption
+  const option = name === undefined ? undefined : options[name]
+  if (name === undefined || (given === undefined && option === undefined)) return given ?? descriptor.bytesPerKey
+  if (given !== undefined && option !== undefined && Number(option) !== given) {
+    throw new GatewayError('E_CONFIG', `keys of ${given} bytes, but the driver's option ${name} says ${option}`, {
+      remedy: 'give one of the two; the other one follows',
+    })
+  }
+  options[name] = option ?? String(given)
+  return given ?? Number(option)
+}
+
 function planDevice(config: Config, descriptor: DriverDescriptor, deviceName: string): DevicePlan {
   const section = config.device ?? {}
   if (section.path === undefined) {
@@ -110,17 +117,17 @@ function planDevice(config: Config, descriptor: DriverDescriptor, deviceName: st
     })
   }
   const kind = section.kind ?? descriptor.kind
-  const bytesPerKey = section.bytesPerKey ?? descriptor.bytesPerKey
+  const options = { ...section.options }
+  const bytesPerKey = keyLength(section.bytesPerKey, options, descriptor)
   const switchName = section.switchName ?? ''
   const switchPorts = section.switchPorts ?? []
-  const options = { ...section.options }
   if (section.baud !== undefined) options['baud'] = String(section.baud)
   return {
     name: deviceName,
     path: section.path,
     descriptor,
     side: section.side,
-    id: section.id ?? defaultId(kind, switchName, switchPorts, bytesPerKey, section.side),
+    id: section.id ?? defaultId(kind, switchPorts, bytesPerKey, section.side),
     kind,
     bytesPerKey,
     switchName,
