@@ -82,6 +82,8 @@ export class AgreementRuntime {
   #timer: Timer | undefined
   #workTimer: Timer | undefined
   #formAtMs: number | undefined
+  /** Whatever else re-arms the timer, it is looked then. */
+  #lookAtMs = 0
   #lastHeardMs = 0
   #lastPingMs = 0
   #pings = 0n
@@ -575,12 +577,13 @@ export class AgreementRuntime {
     this.#timer?.cancel()
     if (this.#closed) return
     const nowMs = this.#nowMs()
-    const times = [nowMs + LOOK_MS, nextTickMs(this.#state), this.#formAtMs].filter((time) => time !== undefined)
+    const times = [this.#lookAtMs, nextTickMs(this.#state), this.#formAtMs].filter((time) => time !== undefined)
     this.#timer = this.#options.clock.after(Math.max(1, Math.min(...times) - nowMs), () => this.#onTimer())
   }
 
   #onTimer(): void {
     const nowMs = this.#nowMs()
+    this.#lookAtMs = nowMs + LOOK_MS
     this.#look()
     const tickMs = nextTickMs(this.#state)
     if (tickMs !== undefined && nowMs >= tickMs) this.dispatch({ type: 'tick', nowMs })
