@@ -129,6 +129,18 @@ async function otherPort(request: ListenerRequest, way: ListenerWay): Promise<Ho
   return undefined
 }
 
+/** Rarely: a connection to the listener of a dead session keeps sshd from noticing that the session is dead. */
+const LOOK_EVERY_MS = 30_000
+const LOOK_TIMEOUT_MS = 1_500
+const REPORT_EVERY_MS = 5_000
+
+function look(request: ListenerRequest, bind: HostPort): Promise<PortHolder> {
+  const { link, options, signal } = request
+  if (bind.port === 0) return Promise.resolve('nobody')
+  const host = isWildcard(bind.host) || bind.host === 'localhost' ? '127.0.0.1' : bind.host
+  return whoHolds(link, { host, port: bind.port }, options.probe, LOOK_TIMEOUT_MS, options.clock, signal)
+}
+
 /**
  * Asks for the listener until it is granted. Waits while the port is held; takes another one only by the ways that the
  * options allow and only where `mayChangePort` says so. Rejects with E_FORWARD_REFUSED where the server does not
@@ -139,12 +151,13 @@ export async function acquireListener(request: ListenerRequest): Promise<HostPor
   let bind: HostPort = { host: options.remoteListen.host, port: previous?.port ?? options.remoteListen.port }
   const mayChange = (): boolean => options.mayChangePort?.() ?? true
   const backoff = createBackoff({ firstMs: timings.listenFirstMs, maxMs: timings.listenMaxMs }, options.random)
-  const lookAt = isWildcard(bind.host) || bind.host === 'localhost' ? '127.0.0.1' : bind.host
   const ways = options.ways ?? ((options.portPool?.length ?? 0) > 0 ? ['wait', 'pool'] : ['wait'])
   const startMs = options.clock.monotonicMs()
   const waitFirst = ways.includes('wait') ? timings.waitBeforeOtherPortMs : 0
+  let holder: PortHolder | undefined
   let told: PortHolder | undefined
   let nextLookMs = 0
+  let nextReportMs = 0
 
   const notPermittedAnyMore = (error: unknown): boolean =>
     error instanceof GatewayError &&
@@ -162,17 +175,18 @@ export async function acquireListener(request: ListenerRequest): Promise<HostPor
     const heldMs = options.clock.monotonicMs() - startMs
     // One quick second try first: after a reset the port is free within milliseconds.
     if (backoff.tries > 0 && heldMs >= nextLookMs) {
-      nextLookMs = heldMs + 5_000
-      const holder: PortHolder =
-        bind.port === 0
-          ? 'nobody'
-          : await whoHolds(link, { host: lookAt, port: bind.port }, options.probe, 1_500, options.clock, signal)
+      nextLookMs = heldMs + LOOK_EVERY_MS
+      holder = await look(request, bind)
       if (holder === 'nobody') {
         // It may have been let go while we looked.
         const late = await tryListen(link, bind)
         if (late !== undefined) return late
         throw notPermitted(bind, undefined)
       }
+      nextReportMs = 0
+    }
+    if (holder !== undefined && heldMs >= nextReportMs) {
+      nextReportMs = heldMs + REPORT_EVERY_MS
       const reason = explainHolder(holder, bind, heldMs, timings.expectedReleaseMs, previous !== undefined)
       // sshd reads authorized_keys for new connections only: what was mended meanwhile shows on a fresh one.
       if (holder === 'unknown' && heldMs > timings.expectedReleaseMs) {

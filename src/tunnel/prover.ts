@@ -35,6 +35,7 @@ const LOOK_FROM_HERE_EVERY = 12
 export class Prover {
   #preferred: 'here' | 'ssh' = 'here'
   #throughSshInARow = 0
+  #workedFromHere = false
   #notFromHere: string | undefined
 
   constructor(
@@ -49,6 +50,12 @@ export class Prover {
     if (lookFromHere) {
       this.#throughSshInARow = 0
       here = await this.#fromHere(subject, 0, signal)
+      // One lost call of many is no reason to doubt the way.
+      if (here.result !== 'ourselves' && this.#workedFromHere) {
+        if (!(await subject.link.ping(this.timings.pingTimeoutMs))) return { proven: false, linkDead: true }
+        here = await this.#fromHere(subject, 0, signal)
+      }
+      this.#workedFromHere = here.result === 'ourselves'
       if (here.result === 'ourselves') {
         this.#preferred = 'here'
         return { proven: true, via: 'here', ...facts(here), notFromHere: undefined }

@@ -6,8 +6,7 @@ import { codeOf } from '../../src/base/errors.js'
 import type { TunnelBackendName } from '../../src/tunnel/contract.js'
 import type { TunnelOptions } from '../../src/tunnel/options.js'
 import { cleanUp, onCleanup, runTunnel as run, type Running } from './bench-tunnel.js'
-import { startHttpProxy, startSocksProxy } from './proxies.js'
-import { freePort, keygen, signalAll, startRealSshd, type RealSshd } from './real-sshd.js'
+import { freePort, keygen, signalAll, startRealSshd } from './real-sshd.js'
 
 afterEach(cleanUp)
 
@@ -163,52 +162,5 @@ describe('the automatic choice', () => {
     const without = runTunnel({ ...sshd.options, backend: 'auto' })
     await without.until('proven')
     expect(without.tunnel.backend).toBe('ssh2')
-  })
-})
-
-describe.each(ALL)('with the back end %s', (backend) => {
-  async function behindAJumpHost(): Promise<{
-    jump: RealSshd
-    options: Partial<TunnelOptions> & Pick<TunnelOptions, 'server'>
-  }> {
-    const [jump, sshd] = [await startRealSshd({ config: ALIVE }), await startRealSshd({ config: ALIVE })]
-    writeFileSync(sshd.knownHosts, readFileSync(jump.knownHosts, 'utf8') + readFileSync(sshd.knownHosts, 'utf8'))
-    return {
-      jump,
-      options: { ...sshd.options, identityFiles: [jump.keyFile, sshd.keyFile], jump: jump.options.server },
-    }
-  }
-
-  it('goes through a jump host, and an HTTP proxy in front of it', async () => {
-    const { jump, options } = await behindAJumpHost()
-    const running = runTunnel({ ...options, backend })
-    await running.until('proven')
-    expect(jump.sessions()).not.toHaveLength(0)
-    await running.stop()
-    const proxy = await startHttpProxy()
-    const through = runTunnel({ ...options, backend, proxy: proxy.url })
-    await through.until('proven')
-    expect(proxy.asked).toContain(`127.0.0.1:${jump.port}`)
-  })
-
-  it('goes through an HTTP proxy and a SOCKS proxy', async () => {
-    const sshd = await startRealSshd({ config: ALIVE })
-    for (const proxy of [await startHttpProxy(), await startSocksProxy()]) {
-      const running = runTunnel({ ...sshd.options, backend, proxy: proxy.url })
-      await running.until('proven')
-      expect(proxy.asked[0]).toBe(`127.0.0.1:${sshd.port}`)
-      await running.stop()
-    }
-  })
-})
-
-describe('a proxy that refuses', () => {
-  it('is named with what it says, and never with its password', async () => {
-    const sshd = await startRealSshd({ config: ALIVE })
-    const proxy = await startHttpProxy()
-    const running = runTunnel({ ...sshd.options, proxy: proxy.url.replace('pass', 'wrong') })
-    const down = await running.until('down')
-    expect(down.reason).toMatch(/does not connect to .*407/)
-    expect(JSON.stringify(running.states)).not.toMatch(/wrong/)
   })
 })

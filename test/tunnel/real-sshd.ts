@@ -41,6 +41,8 @@ export interface RealSshd {
   readonly options: Pick<TunnelOptions, 'server' | 'identityFiles' | 'knownHostsFiles'>
   /** sshd's own log so far. */
   log(): string
+  /** Resolves once the log holds it. */
+  untilLogged(what: RegExp): Promise<void>
   /** Process ids that serve one connection each. */
   sessions(): number[]
   /** To all of them; those that are gone meanwhile are passed over. */
@@ -144,9 +146,13 @@ export async function startRealSshd(options: RealSshdOptions = {}): Promise<Real
 
   let child: ChildProcess | undefined
   let log = ''
+  const lookers = new Set<() => void>()
   const start = async (): Promise<void> => {
     child = spawn(SSHD, ['-D', '-e', '-f', configFile], { stdio: ['ignore', 'ignore', 'pipe'] })
-    child.stderr?.on('data', (chunk: Buffer) => (log += chunk.toString()))
+    child.stderr?.on('data', (chunk: Buffer) => {
+      log += chunk.toString()
+      for (const look of [...lookers]) look()
+    })
     await untilListening(port, child, () => log)
   }
   const sessions = (): number[] => (child?.pid === undefined || child.exitCode !== null ? [] : childrenOf(child.pid))
@@ -172,6 +178,16 @@ export async function startRealSshd(options: RealSshdOptions = {}): Promise<Real
       knownHostsFiles: [knownHosts],
     },
     log: () => log,
+    untilLogged: (what) =>
+      new Promise((resolve) => {
+        const look = (): void => {
+          if (!what.test(log)) return
+          lookers.delete(look)
+          resolve()
+        }
+        lookers.add(look)
+        look()
+      }),
     sessions,
     signalSessions: (signal) => signalAll(sessions(), signal),
     hostKeys,
