@@ -59,6 +59,8 @@ export class TagTally {
   invalid = 0
   /** Wraps or jumps that were accepted although the unit's own rule speaks against them. */
   doubtful = 0
+  /** Pauses far longer than the rate lets expect: a shutter, or records that the unit lost. */
+  longSteps = 0
   /** Times at which bytes were lost and the record limits were found again. */
   slips = 0
   /** Times at which the time line began anew. */
@@ -107,29 +109,37 @@ export function requireLittleEndian(): void {
     })
 }
 
-/**
- * A batch as the device contract's `tags` event wants it: times in ps (cut) and 8-bit patterns, freshly allocated.
- * `patternOf` maps what the reader found; the input bits themselves by default.
- */
+export interface PsTagsOptions {
+  /** Added to every time; not negative. */
+  offsetPs?: bigint
+  /** What becomes of a pattern that the reader found; it stays as it is by default. */
+  patternOf?: (pattern: number) => number
+}
+
+/** A batch as the device contract's `tags` event wants it: times in ps (cut) and 8-bit patterns, freshly allocated. */
 export function toPsTags(
   batch: TagBatch,
   unit: TimeUnit,
-  patternOf: (pattern: number) => number = (pattern) => pattern,
+  options: PsTagsOptions = {},
 ): { timesPs: BigUint64Array; patterns: Uint8Array } {
+  const { offsetPs = 0n, patternOf } = options
   const { count, times } = batch
   const { numerator, denominator } = unit
+  const offsetLo = Number(offsetPs & 0xffff_ffffn)
+  const offsetHi = Number(offsetPs >> 32n)
   const timesPs = new BigUint64Array(count)
   const words = new Uint32Array(timesPs.buffer)
-  const patterns = new Uint8Array(count)
+  const patterns = Uint8Array.from(batch.patterns.subarray(0, count))
   for (let i = 0; i < count; i++) {
     const product = (times[2 * i] ?? 0) * numerator
     const productLo = product >>> 0
     const productHi = (times[2 * i + 1] ?? 0) * numerator + (product - productLo) / 0x1_0000_0000
     const quotientHi = Math.floor(productHi / denominator)
     const rest = productHi - quotientHi * denominator
-    words[2 * i] = Math.floor((rest * 0x1_0000_0000 + productLo) / denominator)
-    words[2 * i + 1] = quotientHi
-    patterns[i] = patternOf(batch.patterns[i] ?? 0)
+    const lo = Math.floor((rest * 0x1_0000_0000 + productLo) / denominator) + offsetLo
+    words[2 * i] = lo
+    words[2 * i + 1] = quotientHi + offsetHi + (lo >= 0x1_0000_0000 ? 1 : 0)
+    if (patternOf !== undefined) patterns[i] = patternOf(batch.patterns[i] ?? 0)
   }
   return { timesPs, patterns }
 }

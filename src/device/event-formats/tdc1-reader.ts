@@ -25,7 +25,7 @@ const BATCH_EVENTS = 16_384
 const STAGED_BYTES = 65_536
 /** Records looked at to settle what a doubtful one is. */
 const WINDOW = 12
-/** Shifts tried when a window makes no sense: the unit loses 16-bit words, a line loses bytes. */
+/** Shifts tried when a window makes no sense: the unit loses 16-bit words, a line bytes. */
 const SHIFTS = [2, 1, 3]
 /** Behind a gap, a time lower by less than this (2 ms) is no wrap: what stood before the gap was wrong. */
 const SAME_WRAP_TICKS = 2 ** 20
@@ -155,7 +155,7 @@ export class Tdc1Reader implements TagReader {
         this.#wrapsBefore = this.#wraps
         this.#tick = tick
         this.#word = words[i - 1] ?? 0
-        if (this.tally.first === undefined) this.#markFirst(words[i - (out - begun)] ?? 0)
+        if (this.tally.first === undefined) this.tally.first = this.#mark(words[i - (out - begun)] ?? 0, this.#wraps)
         this.#batch.count = out
       }
       if (i >= until) continue
@@ -232,6 +232,7 @@ export class Tdc1Reader implements TagReader {
       this.#accept(word)
     } else if (toThis <= toNext) {
       // On the way to the next one: only the step was long.
+      this.tally.longSteps += 1
       this.#accept(word)
     } else {
       this.#acceptDoubtful(word, sink)
@@ -254,7 +255,7 @@ export class Tdc1Reader implements TagReader {
     this.#seen[low] = (this.#seen[low] ?? 0) + 1
     if (low > 15) return
     const batch = this.#batch
-    if (this.tally.first === undefined) this.#markFirst(word)
+    if (this.tally.first === undefined) this.tally.first = this.#mark(word, this.#wraps)
     batch.times[2 * batch.count] = ((this.#wraps & 31) << 27) | tick
     batch.times[2 * batch.count + 1] = Math.floor(this.#wraps / 32)
     batch.patterns[batch.count] = low
@@ -338,10 +339,6 @@ export class Tdc1Reader implements TagReader {
   #shiftedWord(at: number, shift: number): number {
     const byte = (i: number): number => this.#staged[4 * at + shift + i] ?? 0
     return (byte(0) | (byte(1) << 8) | (byte(2) << 16) | (byte(3) << 24)) >>> 0
-  }
-
-  #markFirst(word: number): void {
-    this.tally.first = this.#mark(word, this.#wraps)
   }
 
   #mark(word: number, wraps: number): TagMark {
