@@ -184,7 +184,7 @@ export function createAlice(context: RoleContext, session: PairSession): Role {
         log.warn({ reason: messageOf(error) }, 'the last frame was given up')
       })
     },
-    end() {
+    async end() {
       ended.abort()
       frames.clear()
     },

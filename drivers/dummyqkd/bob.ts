@@ -1,4 +1,4 @@
-import { withDeadline } from '../../src/base/clock.js'
+import { type Timer, withDeadline } from '../../src/base/clock.js'
 import { GatewayError, messageOf } from '../../src/base/errors.js'
 import { wipe } from '../../src/base/wipe.js'
 import {
@@ -10,7 +10,7 @@ import {
   type Photons,
 } from '../../src/device/pair-contract.js'
 import { basesOf, measureInRandomBases, packSifted } from './protocol.js'
-import { CALL_MS, keysOf, QUIESCE_MS, reportBlock, type Role, type RoleContext } from './role.js'
+import { CALL_MS, keysOf, QUIESCE_MS, reportBlock, SILENT_MS, type Role, type RoleContext } from './role.js'
 
 const MOST_QUBITS = 1_000_000
 /** Frames that wait while the peer is slow to answer. */
@@ -33,6 +33,18 @@ export function createBob(context: RoleContext, session: PairSession): Role {
   /** The frame being received; its photons once they came. */
   let detecting: { startMs: number; photons: Uint8Array | undefined } | undefined
   let sifting: Promise<void> | undefined
+  let silence: Timer | undefined
+  let longestFrameMs = 0
+  let closing = false
+
+  /** A sender that is gone does not say so: frames simply stay out. */
+  function watch(): void {
+    silence?.cancel()
+    const afterMs = Math.max(SILENT_MS, 2 * longestFrameMs)
+    silence = clock.after(afterMs, () => {
+      context.silent(`the peer has sent no photons for ${Math.round(afterMs / 1_000)} s`)
+    })
+  }
 
   function lose(frame: Frame, reason: 'overflow' | 'invalid', why: string): void {
     log.warn({ frame: String(frame.frameId), reason: why }, 'a frame was dropped')
@@ -59,7 +71,7 @@ export function createBob(context: RoleContext, session: PairSession): Role {
         lose(frame, 'invalid', messageOf(error))
         return undefined
       }
-      if (ended.signal.aborted) throw error
+      if (ended.signal.aborted || closing) throw error
       if (ordering === 'byId') {
         lose(frame, 'invalid', `no answer: ${messageOf(error)}`)
         return undefined
@@ -103,6 +115,7 @@ export function createBob(context: RoleContext, session: PairSession): Role {
           lose(frame, 'invalid', messageOf(error))
           continue
         }
+        context.inDoubt(frame.frameId)
         session.fail(
           new GatewayError(
             'E_LINK_MISMATCH',
@@ -131,6 +144,7 @@ export function createBob(context: RoleContext, session: PairSession): Role {
     services: {
       async startDetecting() {
         if (quiescing) throw new PairCallError('failedPrecondition', 'StartDetecting: the session is ending')
+        watch()
         wipe(detecting?.photons)
         detecting = { startMs: clock.monotonicMs(), photons: undefined }
       },
@@ -150,14 +164,12 @@ export function createBob(context: RoleContext, session: PairSession): Role {
         detecting = undefined
         const id = frameId
         frameId += 1n
+        const frameMs = clock.monotonicMs() - startMs
+        longestFrameMs = Math.max(longestFrameMs, frameMs)
+        watch()
         const came = photons.length
         emit({ type: 'figure', path: ['TransmitterGroup', 'Qubits Received'], value: came, unit: 'count', whole: true })
-        emit({
-          type: 'figure',
-          path: ['TransmitterGroup', 'Frame Time'],
-          value: clock.monotonicMs() - startMs,
-          unit: 'ms',
-        })
+        emit({ type: 'figure', path: ['TransmitterGroup', 'Frame Time'], value: frameMs, unit: 'ms' })
         if (photons.length === 0) return
         const measured =
           options.bases === 'known'
@@ -172,6 +184,7 @@ export function createBob(context: RoleContext, session: PairSession): Role {
     },
     start(next) {
       ordering = next
+      watch()
       siftOn()
     },
     async quiesce() {
@@ -182,11 +195,16 @@ export function createBob(context: RoleContext, session: PairSession): Role {
         log.warn({ reason: messageOf(error) }, 'the last frame was given up')
       })
     },
-    end() {
-      ended.abort()
+    async end() {
+      quiescing = true
+      closing = true
+      silence?.cancel()
       wipe(detecting?.photons)
       detecting = undefined
       for (const { qubits } of waiting.splice(0)) wipe(qubits)
+      // By arrival the peer may have given the frame out already: its answer is worth waiting for.
+      if (ordering === 'byArrival') await sifting
+      ended.abort()
     },
   }
 }

@@ -27,7 +27,10 @@ class DummyDevice implements PairDevice {
   readonly #delivery: Delivery
   #running = false
   #role: Role | undefined
+  /** The end of the last session, which may still wait for one answer. */
+  #ending: Promise<void> = Promise.resolve()
   #sessions = 0
+  #framesInDoubt = 0
 
   constructor(private readonly context: DriverContext) {
     const { clock, log, side } = context
@@ -67,6 +70,7 @@ class DummyDevice implements PairDevice {
       sessions: this.#sessions,
       keys: this.#delivery.keys.toString(),
       inSession: this.#role !== undefined,
+      ...(this.#framesInDoubt === 0 ? {} : { framesInDoubt: this.#framesInDoubt }),
     }
   }
 
@@ -80,7 +84,7 @@ class DummyDevice implements PairDevice {
     return new Promise((resolve) => {
       const stop = (): void => {
         this.#running = false
-        this.#end()
+        void this.#end()
         this.state.set({ state: 'stopped' })
         resolve()
       }
@@ -99,7 +103,7 @@ class DummyDevice implements PairDevice {
 
   async #prepare(session: PairSession): Promise<void> {
     if (!this.#running) throw new GatewayError('E_DEVICE_ABSENT', 'the dummy device is not running')
-    this.#end()
+    await this.#end()
     const { clock, random, log, side } = this.context
     const roleContext = {
       clock,
@@ -109,8 +113,16 @@ class DummyDevice implements PairDevice {
       delivery: this.#delivery,
       emit: (event: Parameters<EventHub['emit']>[0]) => this.#events.emit(event),
       produced: () => {
-        if (this.state.value.state !== 'identified') return
+        const { state } = this.state.value
+        if (state !== 'identified' && state !== 'silent') return
         this.state.set({ state: 'producing', path: PATH, identity: this.#identity })
+      },
+      silent: (reason: string) => {
+        if (this.#running) this.state.set({ state: 'silent', path: PATH, reason })
+      },
+      inDoubt: (frameId: bigint) => {
+        this.#framesInDoubt += 1
+        log.error({ frame: String(frameId) }, 'the peer may have given out keys of a frame that this side lacks')
       },
     }
     this.#role = side === 'alice' ? createAlice(roleContext, session) : createBob(roleContext, session)
@@ -123,11 +135,13 @@ class DummyDevice implements PairDevice {
     this.#role.start(ordering)
   }
 
-  #end(): void {
-    if (this.#role === undefined) return
-    this.#role.end()
+  #end(): Promise<void> {
+    const role = this.#role
     this.#role = undefined
+    if (role === undefined) return this.#ending
     if (this.#running) this.#identified()
+    this.#ending = role.end()
+    return this.#ending
   }
 }
 

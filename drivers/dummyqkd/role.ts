@@ -8,6 +8,8 @@ import type { DummyOptions } from './options.js'
 
 /** Longest wait for the peer's answer to one call, ms. */
 export const CALL_MS = 2_000
+/** A receiver without a frame for so long, and for twice as long as the longest so far, is silent, ms. */
+export const SILENT_MS = 10_000
 /** Longest wait of `quiesce` for what is under way, ms. */
 export const QUIESCE_MS = 2_500
 
@@ -21,6 +23,10 @@ export interface RoleContext {
   readonly emit: (event: DeviceEvent) => void
   /** Keys came: the device produces. */
   readonly produced: () => void
+  /** Nothing came for longer than it should need; `reason` says what. */
+  readonly silent: (reason: string) => void
+  /** The peer may have given out the keys of this frame, and we could not: the two sites may have parted. */
+  readonly inDoubt: (frameId: bigint) => void
 }
 
 /** One end of one session. */
@@ -28,7 +34,8 @@ export interface Role {
   readonly services: PairServices
   start(ordering: KeyOrdering): void
   quiesce(): Promise<void>
-  end(): void
+  /** Resolves once nothing is under way any more, within `CALL_MS`; all but a question already asked is given up at once. */
+  end(): Promise<void>
 }
 
 /** Reports one block of key as upstream's devices do. */

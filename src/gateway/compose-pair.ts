@@ -25,6 +25,8 @@ function metadataOf(values: ReadonlyMap<string, string>): Metadata {
 
 class PairSessions implements PairHooks {
   #channel: Channel | undefined
+  /** What the last session still has under way. */
+  #ended: Promise<void> = Promise.resolve()
 
   constructor(
     private readonly control: PairControl,
@@ -33,7 +35,8 @@ class PairSessions implements PairHooks {
   ) {}
 
   async prepare(session: PairSessionInfo): Promise<void> {
-    await this.#close()
+    await this.#ended
+    await this.#channel?.close()
     const credentials = this.credentials()
     const channel = await openChannel({
       address: session.peerAddress,
@@ -68,15 +71,11 @@ class PairSessions implements PairHooks {
     return this.control.quiesce()
   }
 
-  async end(): Promise<void> {
-    await this.control.end()
-    await this.#close()
-  }
-
-  async #close(): Promise<void> {
+  end(): Promise<void> {
     const channel = this.#channel
     this.#channel = undefined
-    await channel?.close()
+    this.#ended = this.control.end().finally(() => channel?.close())
+    return this.#ended
   }
 }
 

@@ -229,6 +229,50 @@ describe('a Dummy Bob', () => {
     await second
   })
 
+  it('gives a frame out whose answer comes after the end, before a next session begins', async () => {
+    await begin()
+    bob.pair.start('byArrival')
+    let release: () => void = () => {}
+    answer = (frames) => new Promise((resolve) => (release = () => resolve(agree(frames))))
+    await frame()
+    const ending = bob.pair.end()
+    await expect(services().startDetecting?.(0n, never)).rejects.toThrow('no session is running')
+    let prepared = false
+    const next = bob.pair.prepare(session).then(() => (prepared = true))
+    await settle()
+    expect([prepared, seen.keys.length]).toEqual([false, 0])
+    release()
+    await Promise.all([ending, next])
+    expect(seen.keys).toHaveLength(781)
+    expect(bob.facts()).not.toHaveProperty('framesInDoubt')
+  })
+
+  it('waits for such an answer no longer than for any, and counts the frame as in doubt', async () => {
+    await begin()
+    bob.pair.start('byArrival')
+    answer = () => new Promise(() => {})
+    await frame()
+    const ending = bob.pair.end()
+    await clock.advance(2_000)
+    await ending
+    expect(asked).toHaveLength(1)
+    expect(bob.facts()).toMatchObject({ framesInDoubt: 1, inSession: false })
+  })
+
+  it('shows that no frames come from a sender that is gone, until they come again', async () => {
+    await begin()
+    bob.pair.start('byArrival')
+    await frame()
+    expect(bob.state.value.state).toBe('producing')
+    await clock.advance(10_000)
+    expect(bob.state.value).toMatchObject({ state: 'silent', reason: 'the peer has sent no photons for 10 s' })
+    await frame()
+    expect(bob.state.value.state).toBe('producing')
+    await bob.pair.end()
+    await clock.advance(60_000)
+    expect(bob.state.value.state).toBe('identified')
+  })
+
   it('refuses every call without a session', async () => {
     await begin()
     await bob.pair.end()
