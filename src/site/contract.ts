@@ -33,6 +33,11 @@ export interface Site extends SiteTotals {
   facts(): Readonly<Record<string, string | number | boolean>>
   /** The control address to register, or undefined while it is not proven (with the reason). Changes re-register. */
   setControlAddress(address: HostPort | undefined, waitingFor: string): void
+  /**
+   * Unregisters until the SiteAgent has nothing left, and registers again: a complete restart of a static link, and the
+   * way to start one whose keys stopped. Rejects with E_SITE_REFUSED at a Java SiteAgent and with what went wrong.
+   */
+  registerAnew(): Promise<void>
   /** Keeps the registration true until `signal` aborts; then unregisters, within `unregisterTimeoutMs` of its options. */
   run(signal: AbortSignal): Promise<void>
 }

@@ -47,6 +47,8 @@ export class Registrar {
   #wake: () => void = () => {}
   /** Ends the pause between two turns. */
   #wakeFromPause: () => void = () => {}
+  /** Who waits for the registration to be made anew. */
+  #anew: { resolve: () => void; reject: (reason: unknown) => void }[] = []
   #everRegistered = false
   #failures = 0
   #attempt = 0
@@ -89,8 +91,32 @@ export class Registrar {
     this.#wakeFromPause()
   }
 
+  /**
+   * Takes the registration away and makes it anew, which is how a static link of C++ sites is started again. Resolves
+   * when the SiteAgent shows it; rejects with why it could not, the next turns go on all the same. E_SITE_REFUSED at a
+   * Java SiteAgent, which forgets nothing.
+   */
+  registerAnew(): Promise<void> {
+    if (this.#dialect === 'java') {
+      return Promise.reject(new GatewayError('E_SITE_REFUSED', 'a Java SiteAgent forgets no registration'))
+    }
+    return new Promise((resolve, reject) => {
+      this.#anew.push({ resolve, reject })
+      this.#wakeFromPause()
+    })
+  }
+
   /** Until `signal` aborts. Rejects with E_SITE_ID alone. */
   async run(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#turns(signal)
+    } finally {
+      const stopped = new GatewayError('E_CANCELLED', 'registering anew: stopped')
+      for (const waiting of this.#anew.splice(0)) waiting.reject(stopped)
+    }
+  }
+
+  async #turns(signal: AbortSignal): Promise<void> {
     const { clock, random, log, retryFirstMs, retryMaxMs, pollMs } = this.options
     const backoff = createBackoff({ firstMs: retryFirstMs, maxMs: retryMaxMs }, random)
     while (!signal.aborted) {
@@ -103,13 +129,19 @@ export class Registrar {
         await sleep(clock, 3_600_000, turn).catch(() => {})
         continue
       }
+      // Who asks during this turn is served by the next one.
+      const anew = this.#anew.splice(0)
       let pauseMs = pollMs * (0.9 + 0.2 * random.fraction())
       try {
+        if (anew.length > 0) await this.#unregisterAll(turn)
         await this.#makeTrue(wanted, turn)
+        for (const waiting of anew) waiting.resolve()
         backoff.reset()
         this.#failures = 0
         this.#lastError = ''
+        if (this.#anew.length > 0) continue
       } catch (error) {
+        for (const waiting of anew) waiting.reject(error)
         if (error instanceof GatewayError && error.code === 'E_SITE_ID') throw error
         if (turn.aborted) continue
         pauseMs = backoff.nextMs()

@@ -82,6 +82,7 @@ export function createSite(options: SiteOptions): Site {
     onTotal: (listener): Unsubscribe => totals.onTotal(listener),
     reporting: () => totals.reporting,
     setControlAddress: (controlAddress, waitingFor) => registrar.setControlAddress(controlAddress, waitingFor),
+    registerAnew: () => registrar.registerAnew(),
     warnings() {
       const problem = dialect() === 'java' ? undefined : javaIdProblem(registration.id)
       return [
