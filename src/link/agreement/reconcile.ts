@@ -141,14 +141,21 @@ function fit(step: Step, theirs: Hello): boolean {
     draft.flight === undefined &&
     draft.doubts.length === 0
   ) {
-    if (theirs.inDoubt.length === 0) compareSettled(step, theirs)
+    // A total that does not tell of a batch of open fate yet is no difference.
+    if (theirs.inDoubt.length === 0 && theirs.unsure.length === 0) compareSettled(step, theirs)
   }
   return true
 }
 
 function compareSettled(step: Step, theirs: Hello): void {
   const { draft } = step
-  if (theirs.divergedAt !== undefined || draft.settled === 0 || draft.site.restartsNumbering || theirs.site.restartsNumbering) return
+  if (
+    theirs.divergedAt !== undefined ||
+    draft.settled === 0 ||
+    draft.site.restartsNumbering ||
+    theirs.site.restartsNumbering
+  )
+    return
   if (draft.offset !== 'adopt') compareTotals(step, 0, draft.store.total, theirs.total)
 }
 

@@ -282,6 +282,7 @@ export class SoakSite {
   async ready(): Promise<void> {
     const { signal } = this.settings
     let last: GatewayStatus | undefined
+    let waits = ''
     const ok = await poll(
       async () => {
         last = await this.status()
@@ -291,7 +292,14 @@ export class SoakSite {
           tunnel?.state === 'proven' &&
           registration?.state === 'registered' &&
           (this.program === 'java' || link?.facts?.['confirmation'] === 'total')
-        return stands && (await this.#registered()) ? true : undefined
+        if (stands && (await this.#registered())) return true
+        const parts = Object.entries({ device, tunnel, registration, link }).map(
+          ([name, part]) => `${name} ${part?.state}`,
+        )
+        const text = `waits: ${parts.join(', ')}, totals ${JSON.stringify(link?.facts?.['confirmation'])}`
+        if (text !== waits) this.settings.onLog(this.name, text)
+        waits = text
+        return undefined
       },
       60,
       readyTimeoutMs,

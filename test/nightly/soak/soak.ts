@@ -42,6 +42,8 @@ export interface SoakResult {
 }
 
 const flowTimeoutMs = 45_000
+/** Two new stores that are known to be new go on at once. */
+const renewalTimeoutMs = 8_000
 /** Sessions that are tried at the end until nothing is owed any more. */
 const lastSessions = 6
 const stopGraceMs = 4_000
@@ -267,14 +269,54 @@ export class Soak {
     this.#broken = true
     const right = await this.#stores.isFirstDifferent(news.firstDifferingKey)
     const accepts = this.#random.fraction() < 0.5
-    if (accepts) {
-      await Promise.all(this.#both.map((site) => site.ready()))
-      await this.#sites[news.by].acceptDivergence()
-      await this.#stores.accepted()
-    } else await this.#renew(['A', 'B'], between(this.#random, 0, 200))
+    if (accepts) await this.#accept(news.by)
+    else await this.#renew(['A', 'B'], between(this.#random, 0, 200))
+    await this.#untilResumed(!accepts)
     const wrong = right ? '' : ' (NOT the first that differs)'
     const done = accepts ? 'accepted' : 'both stores renewed'
     return `parted at key ${news.firstDifferingKey}${wrong}, says ${news.by}: ${news.reason}; ${done}`
+  }
+
+  async #accept(by: SiteName): Promise<void> {
+    await Promise.all(this.#both.map((site) => site.ready()))
+    await this.#sites[by].acceptDivergence()
+    await this.#stores.accepted()
+  }
+
+  /** After what the gateways asked for was done they go on with the next session, and keys come again. */
+  async #untilResumed(renewed: boolean): Promise<void> {
+    if (!(await this.#resumes(renewed ? renewalTimeoutMs : flowTimeoutMs))) {
+      const news = renewed ? await this.#said() : undefined
+      if (news === undefined) {
+        throw new Stuck(`the link did not resume within ${flowTimeoutMs} ms\n${await this.#account()}`)
+      }
+      this.options.progress(`renewing both stores did not help, says ${news.by}: ${news.reason}; accepted`)
+      await this.#accept(news.by)
+      return this.#untilResumed(false)
+    }
+    this.#broken = false
+    this.result.recoveries += 1
+    const finding = await this.#stores.compare()
+    if (finding.found === 'different' && (await this.#said()) === undefined) await this.#mismatch(finding)
+  }
+
+  /** Whether a session brings keys to both sites. */
+  async #resumes(timeoutMs: number): Promise<boolean> {
+    await Promise.all(this.#both.map((site) => site.ready()))
+    const before = this.#counts()
+    const starting = this.#link().start()
+    const flowing = await poll(
+      () => {
+        const now = this.#counts()
+        return now.A > before.A && now.B > before.B ? true : undefined
+      },
+      20,
+      timeoutMs,
+      this.#signal,
+    )
+    await starting
+    await this.#quiet()
+    return flowing === true
   }
 
   /** What is owed after the last cycle must be paid, or said to be lost. */
