@@ -110,6 +110,11 @@ export class TestedPool implements RandomSource {
     wipe(raw)
   }
 
+  /** The device itself says that its bytes are not to be used. */
+  reject(reason: string): void {
+    if (this.#failure === undefined) this.#fail(reason)
+  }
+
   /** After the device was opened again: tests from the beginning. */
   restart(): void {
     this.#failure = undefined
