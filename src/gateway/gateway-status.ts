@@ -12,6 +12,7 @@ import type { DeviceFeed } from './device-feed.js'
 import type { DirectProof } from './direct-proof.js'
 import { reasonOf } from './narrate.js'
 import type { Plan } from './plan.js'
+import type { ServingState } from './serving.js'
 import type { GatewayStatus } from './status-socket.js'
 
 export interface GatewayParts {
@@ -27,9 +28,6 @@ export interface GatewayParts {
   /** Sentences of the access policy. */
   readonly policyWarnings: () => readonly string[]
 }
-
-export type ServingState =
-  { state: 'binding'; reason: string } | { state: 'serving'; address: string } | { state: 'stopped' }
 
 function ofCell<S extends { state: string }>(cell: ReadonlyCell<S>, facts: PartStatus['facts'] = {}): PartStatus {
   return { state: cell.value.state, sinceMs: cell.sinceMs, ...reasonOf(cell.value), facts }

@@ -32,10 +32,11 @@ import { composeTags } from './compose-tags.js'
 import { tunnelOptions } from './compose-tunnel.js'
 import { feedDevice, type DeviceFeed } from './device-feed.js'
 import { createDirectProof, type DirectProof } from './direct-proof.js'
-import { statusOf, type ServingState } from './gateway-status.js'
+import { statusOf } from './gateway-status.js'
 import type { HostProcess } from './host.js'
 import { narrateDevice, narrateDirect, narrateRegistration, narrateTunnel, partLog } from './narrate.js'
 import type { Plan } from './plan.js'
+import type { ServingState } from './serving.js'
 import { followSiteRestarts } from './site-restarts.js'
 import type { GatewayStatus } from './status-socket.js'
 
@@ -165,7 +166,9 @@ class ComposedGateway implements Gateway {
     this.#feed = feedDevice(this.#device, this.#link, devicePlan.bytesPerKey, statistics, log.child({ part: 'device' }))
     this.#tunnel?.onConnection(({ stream, originator }) => this.#server.inject(stream, originator))
     this.#direct =
-      this.#tunnel === undefined ? createDirectProof(this.#wantedAddress(), probe.probeSelf, clock) : undefined
+      this.#tunnel === undefined
+        ? createDirectProof(plan.directControlAddress, this.#serving, probe.probeSelf, clock)
+        : undefined
     this.#followProof()
   }
 
@@ -214,11 +217,6 @@ class ComposedGateway implements Gateway {
   /** Without a tunnel a SiteAgent that is called directly is "the site's own host". */
   #siteHost(): readonly string[] {
     return this.plan.siteAgent === undefined ? [] : [this.plan.siteAgent.host]
-  }
-
-  /** Without a tunnel: what the configuration says, or where we serve. */
-  #wantedAddress(): HostPort {
-    return this.plan.directControlAddress ?? this.plan.listen
   }
 
   #controlAddress(): string | undefined {

@@ -149,6 +149,21 @@ function checkUnsafe(device: DevicePlan, siteAgent: HostPort | undefined, unsafe
   )
 }
 
+/** Without a tunnel what is registered must be one address, not all of them. */
+function checkRegistrable(
+  listen: HostPort,
+  controlAddress: HostPort | undefined,
+  siteAgent: HostPort | undefined,
+): void {
+  if (siteAgent === undefined || controlAddress !== undefined) return
+  if (listen.host !== '0.0.0.0' && listen.host !== '::') return
+  throw new GatewayError(
+    'E_CONFIG',
+    `--listen ${formatHostPort(listen)} stands for every address of this machine: which one is the SiteAgent to call?`,
+    { remedy: `name it with --control-address host:${listen.port}, or give a tunnel with --tunnel user@host` },
+  )
+}
+
 function warningsOf(device: DevicePlan, tunnel: TunnelPlan | undefined, siteAgent: HostPort | undefined): string[] {
   const warnings: string[] = []
   if (device.descriptor.notSecretBecause !== undefined) {
@@ -181,16 +196,19 @@ export function makePlan(
   const siteAgent = siteText === undefined ? undefined : parseHostPort(siteText, '--site-agent')
   const tunnel = planTunnel(config, env)
   const override = config.tunnel?.controlAddress
+  const directControlAddress =
+    tunnel !== undefined || override === undefined ? undefined : parseHostPort(override, '--control-address')
+  const listen = { host: chosen.host, port: chosen.port }
   const unsafe = new Set(config.allowUnsafe ?? [])
   checkUnsafe(device, siteAgent, unsafe)
+  if (tunnel === undefined) checkRegistrable(listen, directControlAddress, siteAgent)
   return {
     config,
     device,
-    listen: { host: chosen.host, port: chosen.port },
+    listen,
     listenReason: `${formatHostPort(chosen)}: ${chosen.reason}`,
     tunnel,
-    directControlAddress:
-      tunnel !== undefined || override === undefined ? undefined : parseHostPort(override, '--control-address'),
+    directControlAddress,
     siteAgent,
     stateFolder: config.state?.folder ?? defaultStateFolder(env),
     unsafe,

@@ -53,6 +53,15 @@ describe('attach ends by itself with an exit code of its own', () => {
     expect(code).toBe(3)
   })
 
+  it('3 for a service on all addresses whose registered address nobody named', async () => {
+    const { code, stderr } = await attach([
+      ...['/dev/null', '--driver', 'qix', '--side', 'alice', '--id', 'A_B_A'],
+      ...['--listen', '0.0.0.0:9000', '--site-agent', '127.0.0.1:8000'],
+    ])
+    expect(stderr).toContain('--control-address')
+    expect(code).toBe(3)
+  })
+
   it("4 for an SSH server's unknown key, with the fingerprint and the command that accepts it", async () => {
     const unit = await startUnit({ pair: 'exit' })
     const ssh = await startEmbeddedSshd()

@@ -139,11 +139,8 @@ export interface GatewayOptions {
   readonly remoteListen?: string
   /** Default: `info`, as JSON. */
   readonly logLevel?: string
-  /** Further flags; those that are given already are not added by us. */
+  /** Further flags. */
   readonly flags?: readonly string[]
-  readonly env?: Readonly<Record<string, string | undefined>>
-  /** Configuration file; what it holds is not given as flags. */
-  readonly config?: string
 }
 
 export interface GatewayProcess extends CliProcess {
@@ -155,42 +152,52 @@ export interface GatewayProcess extends CliProcess {
   /** The first log line whose text matches. */
   said(pattern: RegExp, timeoutMs?: number): Promise<string>
   /** SIGTERM, and how it ended. */
-  stop(): ReturnType<CliProcess['kill']> extends void ? CliProcess['ended'] : never
+  stop(): CliProcess['ended']
 }
 
 /** Settings that make tests quick; everything else is as in a lab. */
 const quickToml = '[tunnel]\nprobeIntervalMs = 500\nretryFirstMs = 100\nretryMaxMs = 500\n[site]\npollMs = 500\n'
 
-/** `qkd-gw attach`, with a home of its own so that nothing of the machine's user gets in. */
+/** `qkd-gw attach` with flags for all that the options say, and with a home of its own. */
 export function startGateway(options: GatewayOptions): GatewayProcess {
   const home = tempFolder()
   const id = options.id ?? (options.side === 'alice' ? 'A_B_A' : 'A_B_B')
   const stateFolder = options.stateFolder ?? join(home, 'state')
-  const config = options.config ?? join(home, 'quick.toml')
-  if (options.config === undefined) writeFileSync(config, quickToml)
-  const given = new Set(options.flags ?? [])
-  const flag = (name: string, value: string | undefined): string[] =>
-    value === undefined || given.has(name) ? [] : [name, value]
+  const config = join(home, 'quick.toml')
+  writeFileSync(config, quickToml)
+  const flag = (name: string, value: string | undefined): string[] => (value === undefined ? [] : [name, value])
   const { ssh } = options
-  const command = startCli(
-    [
-      ...['attach', options.device, '--config', config],
-      ...flag('--driver', 'qix'),
-      ...flag('--side', options.side),
-      ...flag('--id', id),
-      ...flag('--listen', '127.0.0.1:0'),
+  return startAttach({
+    args: [
+      ...[options.device, '--config', config, '--driver', 'qix', '--side', options.side, '--id', id],
+      ...['--listen', '127.0.0.1:0', '--state-folder', stateFolder],
       ...flag('--site-agent', options.siteAgent),
       ...flag('--tunnel', ssh?.server),
       ...flag('--identity', ssh?.keyFile),
       ...flag('--known-hosts', ssh?.knownHosts),
       ...flag('--remote-listen', ssh === undefined ? undefined : (options.remoteListen ?? '127.0.0.1:0')),
-      ...flag('--state-folder', stateFolder),
-      ...flag('--log-level', options.logLevel ?? 'info'),
-      ...flag('--log-format', 'json'),
+      ...['--log-level', options.logLevel ?? 'info', '--log-format', 'json'],
       ...(options.flags ?? []),
     ],
-    { env: { HOME: home, XDG_CONFIG_HOME: home, XDG_STATE_HOME: home, ...options.env }, cwd: home },
-  )
+    id,
+    home,
+    stateFolder,
+  })
+}
+
+/** `qkd-gw attach args…` in a home of its own, so that nothing of the machine's user gets in. */
+export function startAttach(options: {
+  readonly args: readonly string[]
+  readonly id: string
+  readonly home: string
+  /** Where the arguments put it; default: where it is without any. */
+  readonly stateFolder?: string
+}): GatewayProcess {
+  const { id, home, stateFolder = join(home, 'qkd-gw') } = options
+  const command = startCli(['attach', ...options.args], {
+    env: { HOME: home, XDG_CONFIG_HOME: home, XDG_STATE_HOME: home },
+    cwd: home,
+  })
   const status = async (): Promise<GatewayStatus> =>
     (await askGateway(statusSocketPath(stateFolder, id), { request: 'status' })) as GatewayStatus
   return Object.assign(command, {
