@@ -54,6 +54,8 @@ export interface JavaReaderOptions {
 export class JavaReader {
   readonly #client: grpc.Client
   readonly #cancel = new AbortController()
+  /** Keys that came through this reader, in order. */
+  readonly keys: Uint8Array[] = []
   #number = 0
 
   /** Starts at once. */
@@ -99,6 +101,7 @@ export class JavaReader {
             return
           }
           file.write(this.#number, key)
+          this.keys.push(key)
         }
         onKeys(keyData.length)
       }

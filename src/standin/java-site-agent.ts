@@ -46,6 +46,8 @@ export interface StandinJavaSiteAgent {
   receivedKeys(): readonly Uint8Array[]
   /** Hex SHA-256 over the first `count` keys of the file; undefined while it holds fewer. */
   digest(count?: number): string | undefined
+  /** Keys of the newest reader, in order of arrival. */
+  sessionKeys(): readonly Uint8Array[]
   /** Keys that were not 32 bytes long. */
   malformedKeys(): number
   devices(): readonly { id: string; controlAddress: string }[]
@@ -69,6 +71,8 @@ class JavaSiteAgent implements StandinJavaSiteAgent {
   #address = ''
   #devices: ControlDetails[] = []
   #readers = new Set<JavaReader>()
+  #readersEver = 0
+  #newest: JavaReader | undefined
   #file = new JavaKeyFile()
   #keyTransfer: KeyTransferClient | undefined
 
@@ -115,6 +119,10 @@ class JavaSiteAgent implements StandinJavaSiteAgent {
     const hash = createHash('sha256')
     for (const key of keys.slice(0, count)) hash.update(key)
     return hash.digest('hex')
+  }
+
+  sessionKeys(): readonly Uint8Array[] {
+    return this.#newest?.keys ?? []
   }
 
   malformedKeys(): number {
@@ -222,6 +230,8 @@ class JavaSiteAgent implements StandinJavaSiteAgent {
   /** One more reader at each start; earlier ones stay. */
   #read(deviceId: string, address: string, step: 4 | 6): void {
     this.#step(step, 'WaitForSession', deviceId)
+    this.#readersEver += 1
+    const number = this.#readersEver
     let reader: JavaReader
     try {
       reader = new JavaReader({
@@ -239,6 +249,7 @@ class JavaSiteAgent implements StandinJavaSiteAgent {
             batch,
             count,
             digest,
+            reader: number,
             atMs: this.#nowMs(),
           })
         },
@@ -255,6 +266,7 @@ class JavaSiteAgent implements StandinJavaSiteAgent {
       return
     }
     this.#readers.add(reader)
+    this.#newest = reader
   }
 
   async #checkLink(check: JavaLinkCheck): Promise<void> {

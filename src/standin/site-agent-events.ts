@@ -11,7 +11,17 @@ export type SiteAgentEvent =
   /** The answer of a device to one of our calls. */
   | { event: 'answer'; site: string; name: string; deviceId: string; code: number; details: string; atMs: number }
   /** A batch was taken in: keys since the store began, and the hex SHA-256 over their bytes in order of arrival. */
-  | { event: 'keys'; site: string; store: string; batch: number; count: number; digest: string; atMs: number }
+  | {
+      event: 'keys'
+      site: string
+      store: string
+      batch: number
+      count: number
+      digest: string
+      /** At a Java site: which of its readers, from 1, they came from. Each begins to number anew. */
+      reader?: number
+      atMs: number
+    }
   | { event: 'stream-ended'; site: string; deviceId: string; code: number; details: string; atMs: number }
   | { event: 'session-ended'; site: string; deviceId: string; atMs: number }
   /** A fact worth knowing: "hop already active", "reads nothing more" … */

@@ -1,0 +1,49 @@
+/**
+ * The long form of the starts and stops: two of our gateways at stand-in SiteAgents in one process, the racing calls in
+ * any order. `node --import tsx test/nightly/start-stop.ts [--program cpp|java] [--cycles 1000]`; with `--expose-gc` the
+ * memory after the last cycle is compared with that after the first tenth. Exit code 0 where all held.
+ */
+import { parseArgs } from 'node:util'
+import { closeDummyLab } from '../gateway/support/dummy-lab.js'
+import { cppCycles, javaCycles, type Cycle } from '../standin/cycles.js'
+
+const { values } = parseArgs({
+  options: { program: { type: 'string', default: 'cpp' }, cycles: { type: 'string', default: '1000' } },
+})
+const cycles = Number(values.cycles)
+/** The stand-ins keep every key for comparison: so much may remain for each. */
+const bytesPerKey = 400
+const slackBytes = 16 * 1024 * 1024
+
+let differences = 0
+let early: { heapBytes: number; keys: number } | undefined
+let late: { heapBytes: number; keys: number } | undefined
+
+function heap(keys: number): { heapBytes: number; keys: number } | undefined {
+  if (globalThis.gc === undefined) return undefined
+  globalThis.gc()
+  return { heapBytes: process.memoryUsage().heapUsed, keys }
+}
+
+function onCycle({ number, keys, equal }: Cycle): void {
+  if (!equal) {
+    differences += 1
+    process.stderr.write(`cycle ${number}: the sites differ at ${keys.join(' and ')} keys\n`)
+  }
+  if (number % Math.max(1, Math.floor(cycles / 10)) === 0) {
+    process.stderr.write(`${number}/${cycles} cycles, ${keys.join(' and ')} keys\n`)
+    late = heap(keys[0] + keys[1])
+    early ??= late
+  }
+}
+
+await (values.program === 'java' ? javaCycles : cppCycles)(cycles, onCycle)
+await closeDummyLab()
+const grownBytes = (late?.heapBytes ?? 0) - (early?.heapBytes ?? 0)
+const allowedBytes = slackBytes + bytesPerKey * ((late?.keys ?? 0) - (early?.keys ?? 0))
+const flat = grownBytes <= allowedBytes
+process.stdout.write(
+  `${JSON.stringify({ program: values.program, cycles, differences, grownBytes: late === undefined ? null : grownBytes })}\n`,
+)
+if (!flat) process.stderr.write(`memory grew by ${grownBytes} bytes, ${allowedBytes} were allowed\n`)
+process.exitCode = differences === 0 && flat ? 0 : 1

@@ -1,0 +1,12 @@
+import { afterEach, expect, test } from 'vitest'
+import { closeDummyLab } from '../gateway/support/dummy-lab.js'
+import { cppCycles, type Cycle } from './cycles.js'
+
+afterEach(closeDummyLab)
+
+test('C++ sites hold the same keys in the same order over many starts and stops, racing calls in any order', async () => {
+  const cycles: Cycle[] = []
+  await cppCycles(15, (cycle) => cycles.push(cycle))
+  expect(cycles).toHaveLength(15)
+  expect(cycles.filter(({ equal }) => !equal)).toEqual([])
+})
