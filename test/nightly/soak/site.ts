@@ -32,11 +32,16 @@ export interface SiteSettings {
 export interface Arrivals {
   /** Keys that its store holds. */
   count: number
+  /** Keys that came, also those that were written over earlier ones. */
+  everCame: number
   /** Sizes of the batches, oldest first; the last few. */
   batches: number[]
-  /** Keys since it last called WaitForSession. */
-  inSession: number
+  /** How often it called WaitForSession, and the keys that came through the last one. */
+  reader: number
+  ofReader: number
 }
+
+const nothing = (): Arrivals => ({ count: 0, everCame: 0, batches: [], reader: 0, ofReader: 0 })
 
 const startTimeoutMs = 30_000
 const answerTimeoutMs = 20_000
@@ -66,7 +71,7 @@ export class SoakSite {
   #fingerprint = ''
   #siteAgentPort = 0
   #listenerPort = 0
-  arrivals: Arrivals = { count: 0, batches: [], inSession: 0 }
+  arrivals: Arrivals = nothing()
 
   constructor(
     readonly name: SiteName,
@@ -131,7 +136,7 @@ export class SoakSite {
 
   async #startSiteAgent(): Promise<void> {
     const { program } = this.settings
-    this.arrivals = { count: 0, batches: [], inSession: 0 }
+    this.arrivals = nothing()
     const agent = this.#spawn('site-agent', [
       ...['standin', 'site-agent', '--name', `Site ${this.name}`, '--port', String(this.#siteAgentPort)],
       ...['--seat', this.name === 'A' ? 'left' : 'right', '--program', program === 'java' ? 'java' : 'cpp'],
@@ -146,14 +151,20 @@ export class SoakSite {
   }
 
   #onSiteAgent(line: JsonLine, arrivals: Arrivals): void {
-    if (line['event'] === 'step' && line['name'] === 'WaitForSession') arrivals.inSession = 0
+    if (line['event'] === 'step' && line['name'] === 'WaitForSession') {
+      arrivals.reader += 1
+      arrivals.ofReader = 0
+    }
     if (line['event'] === 'note' || line['event'] === 'error') {
       this.settings.onLog(this.name, `SiteAgent: ${text(line, 'text') ?? text(line, 'message') ?? ''}`)
     }
     if (line['event'] !== 'keys') return
     const batch = number(line, 'batch') ?? 0
     arrivals.count = number(line, 'count') ?? arrivals.count
-    arrivals.inSession += batch
+    arrivals.everCame += batch
+    // What a Java site's older reader still takes in has numbers of its own.
+    if ((number(line, 'reader') ?? arrivals.reader) !== arrivals.reader) return
+    arrivals.ofReader += batch
     arrivals.batches = [...arrivals.batches, batch].slice(-batchesKept)
   }
 

@@ -15,14 +15,38 @@ export interface ComparedStore {
 
 export type Finding =
   | { readonly found: 'equal'; readonly keys: number }
-  /** One site has exactly one batch more. */
-  | { readonly found: 'owed'; readonly to: SiteName; readonly owedKeys: number; readonly keys: number }
+  /** One site has whole batches more, nearly always one. */
+  | {
+      readonly found: 'owed'
+      readonly to: SiteName
+      readonly owedKeys: number
+      readonly batches: number
+      readonly keys: number
+    }
   /** One store is new, the other is not, and nothing was put on top of that. */
   | { readonly found: 'oneRenewed' }
   /** They differ although nobody accepted that: loud or silent is for the gateways to tell. */
   | { readonly found: 'different'; readonly text: string }
 
-export class Stores {
+/** What the soak knows of both stores. */
+export interface StoreLedger {
+  /** Keys found equal in value and order at both sites, over all lives of the stores. */
+  readonly keys: number
+  /** StartNode is about to be called. */
+  begin(): void
+  /** One store was emptied by a restart. */
+  renewed(): void
+  /** Both were. */
+  bothRenewed(): void
+  /** The operator accepts what is: from here on they must be equal again. */
+  accepted(): Promise<void>
+  /** Compares what is new. Nothing must be on its way. */
+  compare(): Promise<Finding>
+  /** Whether keys below `number`, counted from 1 as the SiteAgents do, are equal at both sites and that key is not. */
+  isFirstDifferent(number: number): Promise<boolean>
+}
+
+export class Stores implements StoreLedger {
   #base: Readonly<Record<SiteName, number>> = { A: 0, B: 0 }
   #compared = 0
   #earlierKeys = 0
@@ -33,30 +57,24 @@ export class Stores {
 
   constructor(private readonly stores: Readonly<Record<SiteName, ComparedStore>>) {}
 
-  /** Keys found equal in value and order at both sites, over all lives of the stores. */
   get keys(): number {
     return this.#earlierKeys + this.#compared
   }
 
-  get oneRenewed(): boolean {
-    return this.#oneRenewed
-  }
+  begin(): void {}
 
-  /** One store was emptied by a restart. */
   renewed(): void {
     this.#begin({ A: 0, B: 0 })
     this.#oneRenewed = true
     this.#sameNumbers = true
   }
 
-  /** Both were. */
   bothRenewed(): void {
     this.#begin({ A: 0, B: 0 })
     this.#oneRenewed = false
     this.#sameNumbers = true
   }
 
-  /** The operator accepts what is: from here on they must be equal again. */
   async accepted(): Promise<void> {
     const { A, B } = this.stores
     this.#begin({ A: await A.keys(), B: await B.keys() })
@@ -70,7 +88,6 @@ export class Stores {
     this.#base = base
   }
 
-  /** Compares what is new. Nothing must be on its way. */
   async compare(): Promise<Finding> {
     const { A, B } = this.stores
     const a = (await A.keys()) - this.#base.A
@@ -88,12 +105,12 @@ export class Stores {
     if (a === b) return { found: 'equal', keys: this.keys }
     const [ahead, to]: [SiteName, SiteName] = a > b ? ['A', 'B'] : ['B', 'A']
     const owedKeys = Math.abs(a - b)
-    if (this.stores[ahead].batches.at(-1) === owedKeys) return { found: 'owed', to, owedKeys, keys: this.keys }
+    const batches = wholeBatches(this.stores[ahead].batches, owedKeys)
+    if (batches !== undefined) return { found: 'owed', to, owedKeys, batches, keys: this.keys }
     const text = `${ahead} has ${owedKeys} keys more, its last batches are ${this.stores[ahead].batches.join(', ')}`
     return { found: 'different', text }
   }
 
-  /** Whether keys below `number`, counted from 1 as the SiteAgents do, are equal at both sites and that key is not. */
   async isFirstDifferent(number: number): Promise<boolean> {
     // After an accepted difference the two sites number the same key differently, and the beginning is what was accepted.
     if (!this.#sameNumbers) return true
@@ -122,4 +139,14 @@ export class Stores {
     }
     return different
   }
+}
+
+/** How many of the last batches make up exactly so many keys. */
+export function wholeBatches(batches: readonly number[], keys: number): number | undefined {
+  let sum = 0
+  for (let count = 1; count <= batches.length; count += 1) {
+    sum += batches.at(-count) ?? 0
+    if (sum === keys) return count
+  }
+  return undefined
 }
