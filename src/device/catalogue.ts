@@ -6,9 +6,12 @@ import type { TraceFactory } from './trace-contract.js'
 import { descriptor as clavis2 } from '../../drivers/clavis2/descriptor.js'
 import { descriptor as dummyqkd } from '../../drivers/dummyqkd/descriptor.js'
 import { descriptor as ekpqc } from '../../drivers/ekpqc/descriptor.js'
+import { descriptor as ledEmitter } from '../../drivers/led-emitter/descriptor.js'
 import { descriptor as nox } from '../../drivers/nox/descriptor.js'
 import { descriptor as qix } from '../../drivers/qix/descriptor.js'
 import * as random from '../../drivers/random/descriptors.js'
+import { descriptor as reader } from '../../drivers/reader/descriptor.js'
+import { descriptor as replay } from '../../drivers/replay/descriptor.js'
 import { descriptor as tdc1 } from '../../drivers/tdc1/descriptor.js'
 
 /** One line of the catalogue. */
@@ -43,12 +46,15 @@ export const CATALOGUE: readonly CatalogueEntry[] = [
   entry(clavis2, () => import('../../drivers/clavis2/driver.js')),
   entry(ekpqc, () => import('../../drivers/ekpqc/driver.js'), () => import('../../drivers/ekpqc/emulator.js')),
   entry(nox, () => import('../../drivers/nox/driver.js')),
+  entry(ledEmitter, () => import('../../drivers/led-emitter/driver.js')),
   entry(random.qcicada, () => import('../../drivers/random/qcicada.js'), async () => ({ emulator: (await import('../../drivers/random/emulators.js')).qcicadaEmulator })),
   entry(random.swiftrng, () => import('../../drivers/random/swiftrng.js'), async () => ({ emulator: (await import('../../drivers/random/emulators.js')).swiftrngEmulator })),
   entry(random.truerng, () => import('../../drivers/random/truerng.js'), async () => ({ emulator: (await import('../../drivers/random/emulators.js')).truerngEmulator })),
   entry(random.quantis, () => import('../../drivers/random/quantis.js')),
   entry(random.osRandom, () => import('../../drivers/random/os.js')),
   entry(tdc1, () => import('../../drivers/tdc1/driver.js'), () => import('../../drivers/tdc1/emulator.js'), () => import('../../drivers/tdc1/trace.js')),
+  entry(replay, () => import('../../drivers/replay/driver.js')),
+  entry(reader, () => import('../../drivers/reader/driver.js')),
 ]
 
 function names(entries: readonly CatalogueEntry[]): string {
