@@ -1,51 +1,14 @@
 import { connect } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
-import { startCCoreSiteAgent, startNode, type CCoreSiteAgent } from './support/c-core-site-agent.js'
-import {
-  closeLab,
-  eventually,
-  startDebianSshd,
-  startEmbeddedSshd,
-  startGateway,
-  startUnit,
-  type DebianSshd,
-  type GatewayProcess,
-  type Unit,
-} from './support/lab.js'
+import { closeLab, eventually } from './support/lab.js'
+import { startTwoSites, type TwoSites } from './support/two-sites.js'
 
 afterEach(closeLab)
 
 const longestStopMs = 5_000
 
-interface Lab {
-  readonly units: readonly [Unit, Unit]
-  /** Of the left site; the right one has the embedded one. */
-  readonly ssh: DebianSshd
-  readonly agents: readonly [CCoreSiteAgent, CCoreSiteAgent]
-  readonly gateways: readonly [GatewayProcess, GatewayProcess]
-}
-
-/** Two sites with keys running between them. */
-async function startLab(): Promise<Lab> {
-  const pair = `stop-${Date.now()}`
-  const [unitA, unitB, sshA, sshB, agentA, agentB] = await Promise.all([
-    startUnit({ pair }),
-    startUnit({ pair }),
-    startDebianSshd(),
-    startEmbeddedSshd(),
-    startCCoreSiteAgent(),
-    startCCoreSiteAgent(),
-  ])
-  const a = startGateway({ device: unitA.path, side: 'alice', ssh: sshA, siteAgent: agentA.address })
-  const b = startGateway({ device: unitB.path, side: 'bob', ssh: sshB, siteAgent: agentB.address })
-  await Promise.all([a.untilPart('registration', 'registered'), b.untilPart('registration', 'registered')])
-  await startNode(agentA.address, agentB.address, [a.id, b.id])
-  await Promise.all([agentA.untilKeys(1), agentB.untilKeys(1)])
-  return { units: [unitA, unitB], ssh: sshA, agents: [agentA, agentB], gateways: [a, b] }
-}
-
 /** Nothing on its way: the devices are silent, what both have is delivered. */
-async function untilQuiet({ units, gateways }: Lab): Promise<void> {
+async function untilQuiet({ units, gateways }: TwoSites): Promise<void> {
   await Promise.all(units.map((unit) => unit.fault('hang', '0')))
   await eventually('nothing in flight', async () => {
     const all = await Promise.all(gateways.map((gateway) => gateway.status()))
@@ -57,7 +20,7 @@ async function untilQuiet({ units, gateways }: Lab): Promise<void> {
 }
 
 /** Stops its SiteAgent, its SSH connection and the other gateway: TCP goes on acknowledging, nobody answers. */
-function freezeEverything(lab: Lab): void {
+function freezeEverything(lab: TwoSites): void {
   lab.agents[0].kill('SIGSTOP')
   lab.ssh.sshd.signalSessions('SIGSTOP')
   lab.gateways[1].kill('SIGSTOP')
@@ -65,7 +28,7 @@ function freezeEverything(lab: Lab): void {
 
 describe('SIGTERM', () => {
   it('ends the session, the registration and the tunnel, in this order, with exit code 0', async () => {
-    const lab = await startLab()
+    const lab = await startTwoSites()
     const [gateway, other] = lab.gateways
     const controlAddress = (await gateway.status()).parts['tunnel']?.facts?.['controlAddress']
     await untilQuiet(lab)
@@ -85,7 +48,7 @@ describe('SIGTERM', () => {
   })
 
   it('ends it within 5 s and with exit code 0 although SiteAgent, SSH server and peer hang', async () => {
-    const lab = await startLab()
+    const lab = await startTwoSites()
     await untilQuiet(lab)
     freezeEverything(lab)
     const gateway = lab.gateways[0]
@@ -95,7 +58,7 @@ describe('SIGTERM', () => {
   })
 
   it('ends it within 5 s although everything hangs in the middle of a batch, and says what is owed', async () => {
-    const lab = await startLab()
+    const lab = await startTwoSites()
     freezeEverything(lab)
     const gateway = lab.gateways[0]
     const end = await gateway.stop()
