@@ -1,4 +1,5 @@
 /** How stand-ins of SiteAgents and devices call: plain channels as the originals open them, no deadline, no keepalive. */
+import { setMaxListeners } from 'node:events'
 import * as grpc from '@grpc/grpc-js'
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from '@bufbuild/protobuf'
 import { unary } from '../rpc/bridge.js'
@@ -11,6 +12,8 @@ const TRANSPORT_BUFFER_BYTES = 6 * 1024 * 1024
 
 /** A signal that never aborts: the originals cancel nothing and wait without a deadline. */
 export const never: AbortSignal = new AbortController().signal
+// Calls that are never answered wait on it all the same.
+setMaxListeners(0, never)
 
 export interface DialOptions {
   readonly maxReceiveBytes?: number
