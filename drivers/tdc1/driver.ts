@@ -1,6 +1,6 @@
 import { withDeadline } from '../../src/base/clock.js'
 import { messageOf } from '../../src/base/errors.js'
-import type { Device, Driver, DriverContext } from '../../src/device/contract.js'
+import type { Driver, DriverContext, TaggingDevice } from '../../src/device/contract.js'
 import { createEmulatedDevice, emulatorOptions } from '../../src/device/emulated-device.js'
 import { createEventHub } from '../../src/device/event-hub.js'
 import { SerialSession } from '../../src/device/serial-session.js'
@@ -11,13 +11,8 @@ import { parseTdc1Options, serialSettings } from './options.js'
 /** How long the end waits for the unit to stop tagging. */
 const LEAVE_MS = 1_500
 
-/** A TDC1, with what a detector service needs beyond the device contract. */
-export interface Tdc1Device extends Device {
-  /** Begins or ends tagging (timestamp mode); a run that ends is followed by a gap. It tags from the start. */
-  setTagging(on: boolean): void
-}
-
-export function createTdc1Device(context: DriverContext): Tdc1Device {
+/** It tags from the start; a run that ends is followed by a gap. */
+export function createTdc1Device(context: DriverContext): TaggingDevice {
   const { device, io, clock, random, log } = context
   const options = parseTdc1Options(context.options)
   const hub = createEventHub(log)

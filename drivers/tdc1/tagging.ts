@@ -1,5 +1,6 @@
 import type { DeviceEvent } from '../../src/device/contract.js'
 import { toPsTags, type TagBatch, type TagSink } from '../../src/device/event-formats/batch.js'
+import { DiscardTeller } from '../../src/device/event-formats/device-tags.js'
 import { Tdc1Reader } from '../../src/device/event-formats/tdc1-reader.js'
 import { STATUS_BYTES, statusAtEnd, type Status } from './protocol.js'
 
@@ -11,7 +12,7 @@ export class TagStream implements TagSink {
   readonly #reader = new Tdc1Reader()
   /** Set while a status is awaited: the end of what came. */
   #tail: Uint8Array | undefined
-  #told = { outOfOrder: 0, repeated: 0, invalid: 0, dummies: 0 }
+  readonly #discards: DiscardTeller
   #lastPs: bigint
 
   constructor(
@@ -19,6 +20,7 @@ export class TagStream implements TagSink {
     private readonly emit: (event: DeviceEvent) => void,
   ) {
     this.#lastPs = offsetPs
+    this.#discards = new DiscardTeller(emit)
   }
 
   get tally(): Tdc1Reader['tally'] {
@@ -50,13 +52,13 @@ export class TagStream implements TagSink {
       if (sure > 0) this.#reader.push(joined.subarray(0, sure), this)
       this.#tail = joined.slice(sure)
     }
-    this.#tellDiscarded()
+    this.#discards.tell(this.#reader.tally)
   }
 
   /** Nothing came for a while: records that wait for their successors are settled. */
   idle(): void {
     this.#reader.flush(this)
-    this.#tellDiscarded()
+    this.#discards.tell(this.#reader.tally)
   }
 
   /** From now on a status may end the stream. */
@@ -78,7 +80,7 @@ export class TagStream implements TagSink {
   /** The run is over. */
   end(): void {
     this.#reader.end(this)
-    this.#tellDiscarded()
+    this.#discards.tell(this.#reader.tally)
   }
 
   tags(batch: TagBatch): void {
@@ -89,24 +91,5 @@ export class TagStream implements TagSink {
 
   gap(reason: string): void {
     this.emit({ type: 'gap', reason })
-  }
-
-  #tellDiscarded(): void {
-    const { tally } = this.#reader
-    const told = this.#told
-    const now = {
-      outOfOrder: tally.outOfOrder - tally.repeated,
-      repeated: tally.repeated,
-      invalid: tally.invalid,
-      dummies: tally.dummies,
-    }
-    const tell = (reason: 'outOfOrder' | 'repeated' | 'invalid' | 'dummy', count: number): void => {
-      if (count > 0) this.emit({ type: 'discarded', reason, count })
-    }
-    tell('outOfOrder', now.outOfOrder - told.outOfOrder)
-    tell('repeated', now.repeated - told.repeated)
-    tell('invalid', now.invalid - told.invalid)
-    tell('dummy', now.dummies - told.dummies)
-    this.#told = now
   }
 }

@@ -24,8 +24,11 @@ export interface OpenedStream {
   trace: TraceHeader | undefined
   /** Sentences on the choice of the format. */
   notes: readonly string[]
-  /** Reads to the end; rejects with E_FORMAT or E_CANCELLED. Call it once. */
-  read(sink: TagSink, entries?: EntrySink): Promise<void>
+  /**
+   * Reads to the end; rejects with E_FORMAT or E_CANCELLED. Call it once. `afterChunk` is awaited after each chunk and at
+   * the end, so a slow listener holds the reading back.
+   */
+  read(sink: TagSink, entries?: EntrySink, afterChunk?: () => Promise<void>): Promise<void>
 }
 
 /** Begins to read a recording: looks at its first 64 KiB (or all of a shorter one) and makes the reader that fits. */
@@ -129,13 +132,15 @@ function open(data: Sampled, options: StreamOptions, trace: TraceHeader | undefi
     detection: format === undefined ? detection : undefined,
     trace,
     notes,
-    async read(sink, entries) {
+    async read(sink, entries, afterChunk) {
       for await (const chunk of data.rest()) {
         if (signal?.aborted === true) throw new GatewayError('E_CANCELLED', `${name}: stopped`)
         feed(opened, chunk, sink, entries, name)
+        await afterChunk?.()
       }
       if (opened.kind === 'tags') opened.reader.end(sink)
       else opened.reader.end(entries)
+      await afterChunk?.()
       requireHeader(opened, name)
     },
   }

@@ -4,7 +4,8 @@ import { createNodeIo } from '../../../src/io/node-io.js'
 import { emulator } from '../../../drivers/tdc1/emulator.js'
 import { serialSettings } from '../../../drivers/tdc1/options.js'
 import { startTagging } from '../../../drivers/tdc1/protocol.js'
-import { ascends, base, bench, makeDevice, stateOf, type Bench } from './support.js'
+import { ascends, stateOf } from '../../device/event-formats/ear.js'
+import { base, bench, makeDevice, type Bench } from './support.js'
 
 const stops: (() => Promise<void>)[] = []
 afterEach(async () => {

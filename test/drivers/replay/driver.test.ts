@@ -1,0 +1,181 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { systemClock } from '../../../src/base/clock.js'
+import { systemRandom } from '../../../src/base/random.js'
+import type { Device, DeviceEvent } from '../../../src/device/contract.js'
+import { findByScheme } from '../../../src/device/catalogue.js'
+import { encodeQutag } from '../../../src/device/event-formats/channel-lists.js'
+import { encodeT3 } from '../../../src/device/event-formats/epoch-lists.js'
+import { tdc1Bytes, tdc1Word } from '../../../src/device/event-formats/tdc1-words.js'
+import { recordedDriver, withTraceReplay } from '../../../src/device/trace-replay.js'
+import { createNodeIo } from '../../../src/io/node-io.js'
+import { createTraceFile } from '../../../src/io/wire-trace.js'
+import { silentLogger } from '../../../src/observe/log.js'
+import { encodeFrame } from '../../../drivers/qix/protocol.js'
+import { driver as qix } from '../../../drivers/qix/driver.js'
+import { driver } from '../../../drivers/replay/driver.js'
+import { ascends, Ear, stateOf } from '../../device/event-formats/ear.js'
+
+const RECORDINGS = join(import.meta.dirname, '../../fixtures/recordings-devices')
+const base = { clock: systemClock, random: systemRandom, log: silentLogger }
+const stops: (() => Promise<void>)[] = []
+let folder = ''
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'qkd-gw-replay-'))
+})
+afterEach(async () => {
+  for (const stop of stops.splice(0)) await stop()
+})
+afterAll(() => rm(folder, { recursive: true, force: true }))
+
+function run(device: Device): { ear: Ear; events: DeviceEvent[] } {
+  const ear = new Ear()
+  const events: DeviceEvent[] = []
+  device.subscribe((event) => {
+    events.push(event)
+    ear.hear(event)
+  })
+  const ending = new AbortController()
+  const running = device.run(ending.signal)
+  stops.push(async () => {
+    ending.abort()
+    await running
+  })
+  return { ear, events }
+}
+
+function make(file: string, options: Record<string, string> = {}): Device {
+  return driver.create({ ...base, device: file, side: 'alice', options, io: createNodeIo(base) })
+}
+
+const over = (device: Device) => stateOf(device.state, (now) => now.state === 'absent' && now.reason.endsWith('over'))
+
+describe('a recording as a device', () => {
+  it('is named by a scheme', () => {
+    expect(findByScheme('replay:/data/run 1.ts')).toMatchObject({
+      entry: { descriptor: { name: 'replay' } },
+      rest: '/data/run 1.ts',
+    })
+  })
+
+  it('plays every detection at full speed, and then says that it is over', async () => {
+    const device = make(join(RECORDINGS, 'simulated-pair/alice.Aa1X.ts'), { speed: 'full' })
+    const { ear } = run(device)
+    await over(device)
+    expect(ear.times).toHaveLength(51_532)
+    expect(ascends(ear.times)).toBe(true)
+    expect((ear.times.at(-1) ?? 0n) - (ear.times[0] ?? 0n)).toBe(4_299_850_967_000n)
+    expect(device.facts()).toMatchObject({ format: 'a1X', events: 51_532, gaps: 0 })
+  })
+
+  it('plays at recorded speed, or a multiple of it', async () => {
+    const startMs = performance.now()
+    const device = make(join(RECORDINGS, 'simulated-pair/lowrate.tdc1.raw'), { speed: '20' })
+    const { ear, events } = run(device)
+    await ear.untilTags(20)
+    const early = performance.now() - startMs
+    const recorded = Number((ear.times.at(-1) ?? 0n) - (ear.times[0] ?? 0n)) / 1e9
+    expect(early).toBeGreaterThan((recorded / 20) * 0.95)
+    await over(device)
+    expect(ear.times).toHaveLength(60)
+    // Not in one piece: a slow source's detections come one by one.
+    expect(events.filter((event) => event.type === 'tags').length).toBeGreaterThan(40)
+    expect(ear.discarded.get('dummy')).toBe(97)
+  })
+
+  it('may begin again at its end, behind a gap, with a time line that goes on', async () => {
+    const device = make(join(RECORDINGS, 's15-tdc1/tdc1-2hz.raw'), { speed: 'full', loop: 'on' })
+    const { ear } = run(device)
+    await ear.untilTags(6)
+    expect(ascends(ear.times.slice(0, 6))).toBe(true)
+    expect(ear.gaps.slice(0, 2).map((gap) => gap.after)).toEqual([2, 4])
+  })
+
+  it('names channels as inputs, and leaves out what stands behind its predecessor', async () => {
+    const file = join(folder, 'x.qutag')
+    const detections = [100, 200, 150, 300, 400].map((ns, i) => ({ timePs: BigInt(ns) * 1000n, channel: i + 1 }))
+    await writeFile(file, encodeQutag(detections))
+    const device = make(file, { speed: 'full', format: 'qutag' })
+    const { ear } = run(device)
+    await over(device)
+    expect(ear.times).toEqual([100_000n, 200_000n, 300_000n, 400_000n])
+    expect(ear.patterns).toEqual([1, 2, 8, 16])
+    expect(ear.discarded.get('outOfOrder')).toBe(1)
+  })
+
+  it('that is missing, of no known format, or without detections is refused by name', async () => {
+    const refuse = (file: string, options: Record<string, string> = {}) =>
+      make(file, options).run(new AbortController().signal)
+    await expect(refuse(join(folder, 'none'))).rejects.toMatchObject({
+      code: 'E_CONFIG',
+      message: expect.stringMatching(/none: no recording there/) as string,
+    })
+    await writeFile(join(folder, 'text'), 'hello\n')
+    await expect(refuse(join(folder, 'text'))).rejects.toMatchObject({ code: 'E_FORMAT' })
+    await writeFile(join(folder, 'bits'), encodeT3(1, true, 1, [0, 1, 1]))
+    await expect(refuse(join(folder, 'bits'))).rejects.toMatchObject({
+      code: 'E_CONFIG',
+      message: expect.stringMatching(/a t3 file holds no detections/) as string,
+    })
+    expect(() => make('x', { speed: 'slow' })).toThrow(/"slow" is no speed/)
+  })
+})
+
+describe('a wire trace as a device', () => {
+  async function traceOf(name: string, driverName: string | undefined, chunks: readonly Uint8Array[]): Promise<string> {
+    const file = join(folder, name)
+    const header = {
+      startedUnixMs: 1,
+      path: '/dev/ttyX',
+      masked: false,
+      ...(driverName === undefined ? {} : { driver: driverName }),
+    }
+    const writer = await createTraceFile(file, header)
+    chunks.forEach((bytes, i) => writer.write({ atUs: 1000 * i, direction: 'rx', bytes }))
+    await writer.close()
+    return file
+  }
+
+  it('of a tagger plays its detections', async () => {
+    const words = Array.from({ length: 100 }, (_, i) => tdc1Word(5000 + 1000 * i, 1))
+    const bytes = tdc1Bytes(words)
+    const file = await traceOf('tdc1.trace', 'tdc1', [bytes.subarray(0, 130), bytes.subarray(130)])
+    expect(recordedDriver(file)).toBe('tdc1')
+    const device = make(file, { speed: 'full' })
+    const { ear } = run(device)
+    await over(device)
+    expect(ear.times).toHaveLength(100)
+  })
+
+  it('of a key device is played to the driver of that device', async () => {
+    const key = (value: number): Uint8Array => new Uint8Array(32).fill(value)
+    const frames = [1, 2, 3].map((id) => encodeFrame({ id: BigInt(id), key: key(id), status: 1 }))
+    const file = await traceOf(
+      'qix.trace',
+      'qix',
+      frames.flatMap((frame) => [frame.slice(0, 20), frame.slice(20)]),
+    )
+    const context = withTraceReplay({
+      ...base,
+      device: `replay:${file}`,
+      side: 'alice',
+      options: { 'replay-speed': 'full' },
+      io: createNodeIo(base),
+    })
+    expect(context.options).toEqual({})
+    const device = qix.create(context)
+    const { events } = run(device)
+    await stateOf(device.state, (now) => now.state === 'absent' && now.reason.startsWith('unplugged'))
+    expect(events).toEqual([1, 2, 3].map((id) => ({ type: 'key', id: BigInt(id), key: key(id) })))
+  })
+
+  it('is told from other files by its header', async () => {
+    expect(recordedDriver(join(folder, 'text'))).toBeUndefined()
+    expect(recordedDriver(join(folder, 'nothing there'))).toBeUndefined()
+    const other = { ...base, device: '/dev/ttyUSB0', side: 'bob' as const, options: {}, io: createNodeIo(base) }
+    expect(withTraceReplay(other)).toBe(other)
+  })
+})
