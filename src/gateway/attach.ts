@@ -5,6 +5,7 @@ import { GatewayError } from '../base/errors.js'
 import { formatHostPort } from '../base/host-port.js'
 import { findByScheme, findEntry, type CatalogueEntry } from '../device/catalogue.js'
 import { chooseDriver } from '../device/detection.js'
+import { recordedDriver, REPLAY_PREFIX } from '../device/trace-replay.js'
 import { createLogger, type Logger } from '../observe/log.js'
 import type { Config } from './config/schema.js'
 import { createGateway, type Gateway } from './gateway.js'
@@ -27,7 +28,13 @@ async function driverFor(config: Config): Promise<{ entry: CatalogueEntry; path:
     const entry = findEntry(driver)
     return { entry, path: schemed?.entry === entry ? schemed.rest : path }
   }
-  if (schemed !== undefined) return { entry: schemed.entry, path: schemed.rest }
+  if (schemed !== undefined) {
+    // A wire trace of a key device is played to that device's own driver.
+    const recorded = path?.startsWith(REPLAY_PREFIX) === true ? recordedDriver(schemed.rest) : undefined
+    const recordedEntry = recorded === undefined ? undefined : findEntry(recorded)
+    if (recordedEntry?.descriptor.yields === 'keys') return { entry: recordedEntry, path }
+    return { entry: schemed.entry, path: schemed.rest }
+  }
   if (path === undefined) {
     throw new GatewayError('E_USAGE', 'no device named', {
       remedy: 'qkd-gw attach /dev/ttyUSB0 …; qkd-gw devices lists what is attached',

@@ -7,6 +7,7 @@ import { version } from '../base/version.js'
 import type { Device } from '../device/contract.js'
 import { loadDriver } from '../device/catalogue.js'
 import { isPairDevice } from '../device/pair-contract.js'
+import { withTraceReplay } from '../device/trace-replay.js'
 import { createNodeIo } from '../io/node-io.js'
 import type { LinkStopResult } from '../link/contract.js'
 import type { AgreedLink } from '../link/link.js'
@@ -60,7 +61,7 @@ export interface Gateway {
 export async function createGateway(plan: Plan, host: HostProcess, log: Logger): Promise<Gateway> {
   const driver = await loadDriver(plan.device.descriptor.name)
   const tls = await composeTls(plan.config, host.clock, log.child({ part: 'tls' }))
-  return new ComposedGateway(plan, host, log, driver.create.bind(driver), tls)
+  return new ComposedGateway(plan, host, log, (context) => driver.create(withTraceReplay(context)), tls)
 }
 
 type CreateDevice = Awaited<ReturnType<typeof loadDriver>>['create']
