@@ -162,6 +162,8 @@ export class SoakSite {
     const batch = number(line, 'batch') ?? 0
     arrivals.count = number(line, 'count') ?? arrivals.count
     arrivals.everCame += batch
+    const through = this.settings.program === 'java' ? ` through reader ${number(line, 'reader')}` : ''
+    this.settings.onLog(this.name, `SiteAgent: ${batch} keys${through}, ${arrivals.count} in all`)
     // What a Java site's older reader still takes in has numbers of its own.
     if ((number(line, 'reader') ?? arrivals.reader) !== arrivals.reader) return
     arrivals.ofReader += batch
