@@ -19,8 +19,7 @@ const CHUNK_BYTES = 65_536
 class ReplayDevice implements Device {
   readonly state: StateCell<DeviceState>
   readonly #hub: EventHub
-  readonly #discards: DiscardTeller
-  readonly #counters = { events: 0, gaps: 0, rounds: 0 }
+  readonly #counters = { events: 0, dummies: 0, gaps: 0, rounds: 0 }
   #format = ''
   /** Recorded ps and monotonic ms that belong together. */
   #anchor: { ps: bigint; ms: number } | undefined
@@ -33,7 +32,6 @@ class ReplayDevice implements Device {
   ) {
     const { clock, log } = context
     this.#hub = createEventHub(log)
-    this.#discards = new DiscardTeller((event) => this.#hub.emit(event))
     this.state = new StateCell<DeviceState>({ state: 'absent', reason: 'not opened yet' }, clock, (error) =>
       log.error({ reason: messageOf(error) }, 'a listener of the device state failed'),
     )
@@ -85,8 +83,11 @@ class ReplayDevice implements Device {
       // Times of a further round go on behind the last one.
       const queue = new EventQueue(opened, this.#firstPs === undefined ? 0n : this.#lastPs - this.#firstPs)
       this.#anchor = undefined
+      const discards = new DiscardTeller((event) => this.#hub.emit(event))
+      const dummiesBefore = this.#counters.dummies
       await stream.read(queue, undefined, async () => {
-        this.#discards.tell(opened.reader.tally)
+        discards.tell(opened.reader.tally)
+        this.#counters.dummies = dummiesBefore + opened.reader.tally.dummies
         for (const event of queue.events.splice(0)) await this.#handOn(event, identity, signal)
       })
     } finally {

@@ -23,9 +23,9 @@ export function inputPattern(
 
 type Tally = TagReader['tally']
 
-/** Tells what a reader left out, each time what is new. */
+/** Tells what a reader left out, each time what is new. Dummies are no detections and no loss: they are only counted. */
 export class DiscardTeller {
-  #told = { outOfOrder: 0, repeated: 0, invalid: 0, dummies: 0 }
+  #told = { outOfOrder: 0, repeated: 0, invalid: 0 }
 
   constructor(private readonly emit: (event: DeviceEvent) => void) {}
 
@@ -34,13 +34,11 @@ export class DiscardTeller {
       outOfOrder: tally.outOfOrder - tally.repeated,
       repeated: tally.repeated,
       invalid: tally.invalid,
-      dummies: tally.dummies,
     }
     for (const [reason, count] of [
       ['outOfOrder', now.outOfOrder - this.#told.outOfOrder],
       ['repeated', now.repeated - this.#told.repeated],
       ['invalid', now.invalid - this.#told.invalid],
-      ['dummy', now.dummies - this.#told.dummies],
     ] as const) {
       if (count > 0) this.emit({ type: 'discarded', reason, count })
     }

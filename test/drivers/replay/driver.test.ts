@@ -83,7 +83,7 @@ describe('a recording as a device', () => {
     expect(ear.times).toHaveLength(60)
     // Not in one piece: a slow source's detections come one by one.
     expect(events.filter((event) => event.type === 'tags').length).toBeGreaterThan(40)
-    expect(ear.discarded.get('dummy')).toBe(97)
+    expect(device.facts()).toMatchObject({ dummies: 97 })
   })
 
   it('may begin again at its end, behind a gap, with a time line that goes on', async () => {
