@@ -4,6 +4,8 @@ import type { Driver, DriverDescriptor } from './contract.js'
 import type { EmulatorFactory } from './emulator-contract.js'
 import type { TraceFactory } from './trace-contract.js'
 import { descriptor as clavis2 } from '../../drivers/clavis2/descriptor.js'
+import { descriptor as counterAbacus } from '../../drivers/counter-abacus/descriptor.js'
+import { descriptor as counterCc1 } from '../../drivers/counter-cc1/descriptor.js'
 import { descriptor as dummyqkd } from '../../drivers/dummyqkd/descriptor.js'
 import { descriptor as ekpqc } from '../../drivers/ekpqc/descriptor.js'
 import { descriptor as ledEmitter } from '../../drivers/led-emitter/descriptor.js'
@@ -52,6 +54,8 @@ export const CATALOGUE: readonly CatalogueEntry[] = [
   entry(random.truerng, () => import('../../drivers/random/truerng.js'), async () => ({ emulator: (await import('../../drivers/random/emulators.js')).truerngEmulator })),
   entry(random.quantis, () => import('../../drivers/random/quantis.js')),
   entry(random.osRandom, () => import('../../drivers/random/os.js')),
+  entry(counterCc1, () => import('../../drivers/counter-cc1/driver.js'), () => import('../../drivers/counter-cc1/emulator.js')),
+  entry(counterAbacus, () => import('../../drivers/counter-abacus/driver.js'), () => import('../../drivers/counter-abacus/emulator.js')),
   entry(tdc1, () => import('../../drivers/tdc1/driver.js'), () => import('../../drivers/tdc1/emulator.js'), () => import('../../drivers/tdc1/trace.js')),
   entry(replay, () => import('../../drivers/replay/driver.js')),
   entry(reader, () => import('../../drivers/reader/driver.js')),
