@@ -8,7 +8,7 @@ import { CarriedStream } from './carried-stream.js'
 import { shownKeyOf } from './host-key.js'
 import type { Identities } from './identities.js'
 import type { LinkTaker, TunnelBackend, TunnelLink } from './link.js'
-import { NO_SHARING } from './openssh-command.js'
+import { NO_SHARING, rememberedAbility } from './openssh-command.js'
 import { explainOpenssh } from './openssh-errors.js'
 import { OpensshProcess } from './openssh-process.js'
 import { prepareOpenssh, untilAuthenticated } from './openssh-session.js'
@@ -35,12 +35,13 @@ export function createNestedBackend(
 ): TunnelBackend {
   const { server, clock } = options
   const inner = formatHostPort(options.innerTarget ?? { host: 'localhost', port: server.port })
+  const ability = rememberedAbility(options.sshProgram ?? 'ssh')
   return {
     name: 'openssh+ssh2',
     knowsOriginators: true,
     async connect(taker: LinkTaker, signal: AbortSignal): Promise<TunnelLink> {
       const keys = await identities()
-      const session = await prepareOpenssh(options, timings, keys, signal)
+      const session = await prepareOpenssh(options, timings, keys, ability, signal)
       const ssh = OpensshProcess.piped(session.program, [
         ...[...NO_SHARING, ...session.args, '-v'],
         ...['-W', inner, '--', server.host],

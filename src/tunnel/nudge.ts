@@ -1,8 +1,9 @@
-import { sleep, type Clock } from '../base/clock.js'
+import type { Clock } from '../base/clock.js'
+import { GatewayError } from '../base/errors.js'
 
 /** A wait that somebody may cut short. */
 export class Nudge {
-  #waiting: AbortController | undefined
+  #wake: (() => void) | undefined
   #pending = false
 
   constructor(private readonly clock: Clock) {}
@@ -10,24 +11,28 @@ export class Nudge {
   /** Ends the present wait, or the next one if there is none now. */
   nudge(): void {
     this.#pending = true
-    this.#waiting?.abort()
+    this.#wake?.()
   }
 
   /** Resolves after `delayMs` or a nudge, saying which; rejects with E_CANCELLED when `signal` aborts. */
-  async wait(delayMs: number, signal: AbortSignal): Promise<'time' | 'nudge'> {
-    if (!this.#pending) {
-      const controller = new AbortController()
-      this.#waiting = controller
-      try {
-        await sleep(this.clock, delayMs, AbortSignal.any([signal, controller.signal]))
-      } catch (error) {
-        if (signal.aborted) throw error
-      } finally {
-        this.#waiting = undefined
+  wait(delayMs: number, signal: AbortSignal): Promise<'time' | 'nudge'> {
+    return new Promise((resolve, reject) => {
+      const finish = (settle: () => void): void => {
+        timer.cancel()
+        signal.removeEventListener('abort', onAbort)
+        this.#wake = undefined
+        settle()
       }
-    }
-    const nudged = this.#pending
-    this.#pending = false
-    return nudged ? 'nudge' : 'time'
+      const onAbort = (): void => finish(() => reject(new GatewayError('E_CANCELLED', 'stopped')))
+      const onNudge = (): void => {
+        this.#pending = false
+        finish(() => resolve('nudge'))
+      }
+      const timer = this.clock.after(delayMs, () => finish(() => resolve('time')))
+      if (signal.aborted) return onAbort()
+      if (this.#pending) return onNudge()
+      signal.addEventListener('abort', onAbort, { once: true })
+      this.#wake = onNudge
+    })
   }
 }

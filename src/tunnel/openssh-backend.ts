@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import type { Identities } from './identities.js'
 import type { LinkTaker, TunnelBackend, TunnelLink } from './link.js'
+import { rememberedAbility } from './openssh-command.js'
 import { OpensshControl } from './openssh-control.js'
 import { OpensshLink } from './openssh-link.js'
 import { OpensshProcess } from './openssh-process.js'
@@ -15,11 +16,12 @@ export function createOpensshBackend(
   identities: () => Promise<Identities>,
 ): TunnelBackend {
   const { server, clock } = options
+  const ability = rememberedAbility(options.sshProgram ?? 'ssh')
   return {
     name: 'openssh',
     knowsOriginators: false,
     async connect(taker: LinkTaker, signal: AbortSignal): Promise<TunnelLink> {
-      const session = await prepareOpenssh(options, timings, await identities(), signal)
+      const session = await prepareOpenssh(options, timings, await identities(), ability, signal)
       const socketPath = join(session.folder, 'c')
       const ssh = OpensshProcess.background(session.program, [
         ...['-M', '-S', socketPath, '-o', 'ControlPersist=no', ...session.args],

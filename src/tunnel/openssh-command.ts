@@ -31,6 +31,12 @@ export async function opensshAbility(program: string): Promise<OpensshAbility | 
   }
 }
 
+/** As `opensshAbility`, asked until there is an answer and then remembered. */
+export function rememberedAbility(program: string): () => Promise<OpensshAbility | undefined> {
+  let known: OpensshAbility | undefined
+  return async () => (known ??= await opensshAbility(program))
+}
+
 /** One word for `sh`. */
 export function shellWord(text: string): string {
   return /^[A-Za-z0-9_@%+=:,./-]+$/.test(text) ? text : `'${text.replace(/'/g, `'\\''`)}'`

@@ -13,7 +13,7 @@ import type { Identities } from './identities.js'
 import { startKeyAgent, type KeyAgent } from './key-agent.js'
 import { formatKnownHostsLine } from './known-hosts.js'
 import { readKnownHosts } from './known-hosts-file.js'
-import { NO_SHARING, opensshAbility, opensshArguments, type OpensshTarget } from './openssh-command.js'
+import { NO_SHARING, opensshArguments, type OpensshAbility, type OpensshTarget } from './openssh-command.js'
 import { explainOpenssh } from './openssh-errors.js'
 import type { OpensshProcess } from './openssh-process.js'
 import type { TunnelOptions, TunnelTimings } from './options.js'
@@ -97,11 +97,12 @@ export async function prepareOpenssh(
   options: TunnelOptions,
   timings: TunnelTimings,
   identities: Identities,
+  askAbility: () => Promise<OpensshAbility | undefined>,
   signal: AbortSignal,
 ): Promise<OpensshSession> {
   const { server, jump, requirePostQuantum } = options
   const program = options.sshProgram ?? 'ssh'
-  const ability = await opensshAbility(program)
+  const ability = await askAbility()
   if (ability === undefined) {
     throw new GatewayError('E_CONNECT', `the program ${program} (OpenSSH) is not on this machine`, {
       remedy: 'install openssh-client, or choose the back end ssh2',

@@ -235,19 +235,24 @@ class SupervisedTunnel implements Tunnel {
     this.#counts.connections += 1
     this.#link = link
     this.#noteAddress(link)
+    // Ends with the connection or with the whole tunnel, and leaves nothing on the signal that outlives it.
     const scope = new AbortController()
-    const inScope = AbortSignal.any([signal, scope.signal])
+    const onStop = (): void => scope.abort()
+    signal.addEventListener('abort', onStop, { once: true })
+    let isLost = false
     const lost = link.closed.then((why) => {
+      isLost = true
       scope.abort()
       return new GatewayError('E_CONNECT', `the SSH connection ended: ${why}`)
     })
     try {
-      const failed = this.#useLink(link, inScope).then(
+      const failed = this.#useLink(link, scope.signal).then(
         () => lost,
-        (error: unknown) => (scope.signal.aborted ? lost : asGatewayError(error)),
+        (error: unknown) => (isLost ? lost : asGatewayError(error)),
       )
       return await Promise.race([failed, lost])
     } finally {
+      signal.removeEventListener('abort', onStop)
       scope.abort()
       this.#link = undefined
       await this.#giveUp(link)
