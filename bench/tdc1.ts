@@ -1,0 +1,146 @@
+/** Speed of the event-file codecs, and the way of a TDC1 record through driver and port. */
+import { performance } from 'node:perf_hooks'
+import { systemClock } from '../src/base/clock.js'
+import { systemRandom } from '../src/base/random.js'
+import { toPsTags, type TagReader } from '../src/device/event-formats/batch.js'
+import { EventValueReader } from '../src/device/event-formats/event-value-reader.js'
+import { noxDetection, NoxReader } from '../src/device/event-formats/nox.js'
+import { Tdc1Reader } from '../src/device/event-formats/tdc1-reader.js'
+import { tdc1Bytes, tdc1Word } from '../src/device/event-formats/tdc1-words.js'
+import { UNIT_2_NS } from '../src/device/event-formats/units.js'
+import { createNodeIo } from '../src/io/node-io.js'
+import { openPtyLine, ptyAvailable } from '../src/io/pty.js'
+import { silentLogger } from '../src/observe/log.js'
+import { createTdc1Device } from '../drivers/tdc1/driver.js'
+
+export interface Figure {
+  name: string
+  value: number
+  unit: string
+}
+
+const RECORDS = 4_000_000
+const CHUNK_BYTES = 65_536
+const ROUNDS = 7
+
+/** Small steps, as of 2.5 million events a second, over several wraps. */
+function tdc1Stream(): Uint8Array {
+  const words = new Uint32Array(RECORDS)
+  let tick = 0
+  let state = 1
+  for (let i = 0; i < RECORDS; i++) {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+    tick += 1 + ((state >>> 8) % 400)
+    words[i] = tdc1Word(tick, 1 << (state >>> 30))
+  }
+  return new Uint8Array(words.buffer)
+}
+
+function valueStream(): Uint8Array {
+  const words = new Uint32Array(2 * RECORDS)
+  let time = 0
+  let state = 1
+  for (let i = 0; i < RECORDS; i++) {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+    time += 64 * (1 + ((state >>> 8) % 800))
+    words[2 * i] = (((time % 0x40_0000) << 10) | 0x300 | (1 << (state >>> 30))) >>> 0
+    words[2 * i + 1] = Math.floor(time / 0x40_0000)
+  }
+  return new Uint8Array(words.buffer)
+}
+
+function noxStream(): Uint8Array {
+  const bytes = new Uint8Array(8 * RECORDS)
+  for (let i = 0; i < RECORDS; i++) bytes.set(noxDetection(i * 5_003, i & 3), 8 * i)
+  return bytes
+}
+
+/** Million records a second, the median of some rounds, and what a record allocates. */
+function speedOf(bytes: Uint8Array, open: () => TagReader): { perSecond: number; bytesPerRecord: number } {
+  const rates: number[] = []
+  let allocated = 0
+  for (let round = 0; round < ROUNDS; round++) {
+    const reader = open()
+    let events = 0
+    const sink = { tags: ({ count }: { count: number }): void => void (events += count) }
+    const heapBefore = process.memoryUsage().heapUsed
+    const startMs = performance.now()
+    for (let at = 0; at < bytes.length; at += CHUNK_BYTES) reader.push(bytes.subarray(at, at + CHUNK_BYTES), sink)
+    reader.end(sink)
+    rates.push(events / (performance.now() - startMs) / 1_000)
+    allocated = Math.max(0, process.memoryUsage().heapUsed - heapBefore) / RECORDS
+  }
+  rates.sort((a, b) => a - b)
+  return { perSecond: rates[ROUNDS >> 1] ?? 0, bytesPerRecord: allocated }
+}
+
+/** As a device event carries them: times in ps, fresh arrays. */
+function speedInPs(bytes: Uint8Array): number {
+  const reader = new Tdc1Reader()
+  let events = 0
+  const sink = {
+    tags: (batch: Parameters<typeof toPsTags>[0]): void => void (events += toPsTags(batch, UNIT_2_NS).patterns.length),
+  }
+  const startMs = performance.now()
+  for (let at = 0; at < bytes.length; at += CHUNK_BYTES) reader.push(bytes.subarray(at, at + CHUNK_BYTES), sink)
+  return events / (performance.now() - startMs) / 1_000
+}
+
+/** From the last byte sent into a PTY to the device event, through port, session and driver; median in ms. */
+async function latencyMs(): Promise<number | undefined> {
+  if (!(await ptyAvailable())) return undefined
+  const base = { clock: systemClock, random: systemRandom, log: silentLogger }
+  const line = await openPtyLine(base)
+  const unhear = line.onData((chunk) => {
+    if (Buffer.from(chunk).toString('latin1').includes('*IDN?')) void line.send(Buffer.from('TDC1\r\n'))
+  })
+  const device = createTdc1Device({
+    ...base,
+    device: line.path,
+    side: 'alice',
+    options: { 'flush-ms': '10000' },
+    io: createNodeIo(base),
+  })
+  const ending = new AbortController()
+  const begun = new Promise<void>((resolve) =>
+    device.state.subscribe(({ state }) => state === 'identified' && resolve()),
+  )
+  const running = device.run(ending.signal)
+  await begun
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  const times: number[] = []
+  for (let i = 1; i <= 200; i++) {
+    const heard = new Promise<number>((resolve) => {
+      const stop = device.subscribe((event) => {
+        if (event.type !== 'tags') return
+        stop()
+        resolve(performance.now())
+      })
+    })
+    const sentMs = performance.now()
+    await line.send(tdc1Bytes([tdc1Word(1_000_000 * i, 1)]))
+    times.push((await heard) - sentMs)
+  }
+  ending.abort()
+  await running
+  unhear()
+  await line.close()
+  times.sort((a, b) => a - b)
+  return times[times.length >> 1]
+}
+
+export async function run(): Promise<Figure[]> {
+  const tdc1 = tdc1Stream()
+  const raw = speedOf(tdc1, () => new Tdc1Reader())
+  const values = speedOf(valueStream(), () => new EventValueReader({ order: 'lowFirst' }))
+  const nox = speedOf(noxStream(), () => new NoxReader())
+  const latency = await latencyMs()
+  return [
+    { name: 'TDC1 records parsed and unwrapped', value: raw.perSecond, unit: 'M records/s' },
+    { name: 'TDC1 heap a record', value: raw.bytesPerRecord, unit: 'bytes' },
+    { name: 'TDC1 records to device events in ps', value: speedInPs(tdc1), unit: 'M records/s' },
+    { name: '64-bit event values parsed and repaired', value: values.perSecond, unit: 'M records/s' },
+    { name: 'NOX records parsed and unwrapped', value: nox.perSecond, unit: 'M records/s' },
+    ...(latency === undefined ? [] : [{ name: 'TDC1 last byte to device event', value: latency, unit: 'ms' }]),
+  ]
+}
