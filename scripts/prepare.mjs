@@ -49,34 +49,20 @@ export function checkNode() {
   if (major < oldestNode) fail(`qkd-gw needs Node ${oldestNode} or later; this is ${process.versions.node}.`)
 }
 
-/** Installs the packages of package-lock.json unless exactly these are installed already. */
+/**
+ * Installs the packages of package-lock.json unless that was done: npm writes a lock file of its own into node_modules at
+ * the end of each installation, and one made with --omit=dev has no compiler.
+ */
 export function ensureInstalled() {
-  const stampFile = join(root, 'node_modules', '.qkd-gw-installed')
-  // Native addons belong to one platform and ABI.
-  const stamp = digest(readFileSync(join(root, 'package-lock.json')), process.platform, process.arch)
-  if (stampHolds(stampFile, stamp)) return
+  const installed = statSync(join(root, 'node_modules', '.package-lock.json'), { throwIfNoEntry: false })
+  const wanted = statSync(join(root, 'package-lock.json'))
+  const complete = existsSync(join(root, 'node_modules', '.bin', 'tsc'))
+  if (complete && installed !== undefined && installed.mtimeMs >= wanted.mtimeMs) return
   say('Installing packages (once) …')
   // The project's .npmrc silences npm for the sake of `npm start -- --json`; here its messages are wanted.
   run('npm', ['ci', '--loglevel=notice', '--no-audit', '--no-fund', '--include=dev'], {
     shell: process.platform === 'win32',
   })
-  writeFileSync(stampFile, stamp)
-}
-
-const distStampFile = join(root, 'dist', '.stamp')
-
-/** What dist is made from, as one digest. */
-function sourcesDigest() {
-  const inputs = ['src', 'drivers', 'proto'].flatMap((folder) => [...filesBelow(join(root, folder))])
-  inputs.push(
-    ...['tsconfig.json', 'tsconfig.build.json', 'buf.gen.yaml', 'package-lock.json'].map((f) => join(root, f)),
-  )
-  return digest(...inputs.sort().flatMap((file) => [file.slice(root.length), '\0', readFileSync(file)]))
-}
-
-/** True if dist is what the present sources make. */
-export function isBuilt() {
-  return existsSync(join(root, 'src/rpc/gen')) && stampHolds(distStampFile, sourcesDigest())
 }
 
 /** Generates and compiles unless dist is what the present sources make. */
