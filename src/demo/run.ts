@@ -128,13 +128,29 @@ class Demo {
   async run(): Promise<DemoResult | undefined> {
     try {
       this.#tell('starting two sites: device, SSH server, SiteAgent and gateway each')
-      await Promise.all(this.#sites.map((site) => site.start()))
+      await this.#startSites()
       this.#startKeeper()
       return await this.#watch()
+    } catch (error) {
+      // Told to end while something was still starting: no fault of anything.
+      if (this.io.signal.aborted) return undefined
+      throw error
     } finally {
       this.#abort.abort()
       await this.#stop()
     }
+  }
+
+  /** Settles only when neither site starts anything any more, so that nothing is left behind. */
+  async #startSites(): Promise<void> {
+    const started = this.#sites.map((site) =>
+      site.start().catch((error: unknown) => {
+        this.#abort.abort()
+        throw error
+      }),
+    )
+    await Promise.allSettled(started)
+    await Promise.all(started)
   }
 
   /** Plays the operator: starts the link, and starts it again after a fault. */

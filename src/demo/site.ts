@@ -94,6 +94,7 @@ export class DemoSite {
   }
 
   #start(name: ProcessName, args: readonly string[]): LineProcess {
+    if (this.context.signal.aborted) throw new Error('stopped')
     const process = new LineProcess(`${name} of site ${this.name}`, args, this.context.env)
     this.#processes.set(name, process)
     return process
@@ -187,7 +188,10 @@ export class DemoSite {
       ],
       this.context.env,
     )
+    const giveUp = (): void => trust.kill('SIGKILL')
+    this.context.signal.addEventListener('abort', giveUp, { once: true })
     const code = await trust.exited
+    this.context.signal.removeEventListener('abort', giveUp)
     if (code !== 0) throw new Error(`${trust.name} ended with ${code}\n${trust.complaint}`)
   }
 

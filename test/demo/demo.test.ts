@@ -1,0 +1,94 @@
+import { mkdtempSync, readdirSync, readFileSync, rmdirSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, describe, expect, it } from 'vitest'
+import type { DemoResult } from '../../src/demo/run.js'
+import { demoFaults } from '../../src/demo/faults.js'
+import { killCommands, runCli, startCli } from '../support/cli.js'
+
+afterEach(killCommands)
+
+/** Processes that carry the word in their environment. */
+function processesWith(word: string): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/environ`, 'latin1').includes(word)
+      } catch {
+        return false
+      }
+    })
+    .map(Number)
+}
+
+describe('the demonstration', () => {
+  it('ends by itself after so many keys with one JSON document on stdout, and everything else on stderr', async () => {
+    const mark = `QKD_GW_TEST=json-${process.pid}`
+    const { code, stdout, stderr } = await runCli(['demo', '--keys', '20', '--json'], {
+      env: { QKD_GW_TEST: `json-${process.pid}` },
+    })
+    expect(code, stderr).toBe(0)
+    const result = JSON.parse(stdout) as DemoResult
+    expect(result.identical).toBe(true)
+    for (const site of ['A', 'B'] as const) {
+      expect(result.sites[site].keys).toBe(20)
+      expect(result.sites[site].digest).toMatch(/^[0-9a-f]{64}$/)
+    }
+    expect(result.sites.A.digest).toBe(result.sites.B.digest)
+    expect(result.sites.A.digest).not.toBe(createHash('sha256').digest('hex'))
+    const steps = result.steps.map(({ step, name, site }) => [step, name, site])
+    expect(steps).toEqual(
+      expect.arrayContaining([
+        [1, 'RegisterDevice', 'A'],
+        [2, 'RegisterDevice', 'B'],
+        [3, 'StartNode', 'A'],
+        [4, 'WaitForSession', 'A'],
+        [5, 'StartNode', 'B'],
+        [6, 'WaitForSession', 'B'],
+        [7, 'RunSession', 'B'],
+        [8, 'SessionStarting', 'A'],
+      ]),
+    )
+    const atMs = (step: number): number =>
+      Math.min(...result.steps.filter((one) => one.step === step).map((one) => one.atMs))
+    for (const [before, after] of [
+      [1, 3],
+      [2, 3],
+      [3, 4],
+      [4, 5],
+      [5, 7],
+    ] as const) {
+      expect(atMs(before)).toBeLessThanOrEqual(atMs(after))
+    }
+    expect(processesWith(mark)).toEqual([])
+  })
+
+  it('names every fault in its help, and refuses one that it does not know', async () => {
+    const { code, stdout } = await runCli(['demo', '--help'])
+    expect(code).toBe(0)
+    for (const { name, what } of demoFaults) expect(stdout).toMatch(new RegExp(`${name} +${what}`))
+    for (const name of ['cut-tunnel', 'corrupt-frame', 'unplug', 'kill-site-agent']) expect(stdout).toContain(name)
+    const wrong = await runCli(['demo', '--keys', '20', '--fault', 'earthquake'])
+    expect(wrong.code).toBe(2)
+    expect(wrong.stderr).toContain('cut-tunnel')
+  })
+
+  it.each(['before anything is up', 'with keys running'])(
+    'ended by Ctrl+C %s is gone within 2 s and leaves no process and no file',
+    async (when) => {
+      const word = `stop-${process.pid}-${when.length}`
+      const folder = mkdtempSync(join(tmpdir(), 'qkd-gw-test-demo-'))
+      const demo = startCli(['demo'], { env: { QKD_GW_TEST: word, TMPDIR: folder } })
+      await demo.text(when === 'with keys running' ? /step 8: SessionStarting/ : /starting two sites/)
+      demo.kill('SIGINT')
+      const end = await demo.ended
+      expect(end).toMatchObject({ code: 0, signal: null })
+      expect(end.tookMs).toBeLessThan(2_000)
+      expect(processesWith(`QKD_GW_TEST=${word}`)).toEqual([])
+      // Empty: otherwise this throws.
+      rmdirSync(folder)
+    },
+  )
+})
