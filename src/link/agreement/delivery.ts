@@ -2,7 +2,7 @@
 import { avoidedCounts } from './totals.js'
 import { diverge, type Draft, emit, log, type Step } from './draft.js'
 import type { AgreementState, KeptBatch, SiteView } from './state.js'
-import { skipAfter } from './taking.js'
+import { returnFlight, skipAfter } from './taking.js'
 
 /** Why the own SiteAgent can be sent nothing now; undefined where it can. */
 export function streamBlocked(state: AgreementState): string | undefined {
@@ -119,6 +119,7 @@ export function journalled(step: Step, serial: number): void {
   const { draft } = step
   const { flight } = draft
   if (flight?.serial !== serial || flight.stage !== 'journaling') return
+  if (draft.diverged !== undefined) return returnFlight(step, flight)
   draft.flight = { ...flight, stage: 'sending' }
   emit(step, { type: 'deliver', serial, stream: flight.stream })
 }

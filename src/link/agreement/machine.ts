@@ -29,7 +29,7 @@ export function transition(state: AgreementState, event: AgreementEvent): Transi
   apply(step, event)
   siteTick(step)
   advance(step)
-  tellSite(step)
+  tellSite(step, state)
   persist(step, state)
   return { state: draft, effects: step.effects }
 }
@@ -107,9 +107,9 @@ function acceptDivergence(step: Step): void {
 }
 
 /** The other side is told of the own SiteAgent when something has changed. */
-function tellSite(step: Step): void {
+function tellSite(step: Step, before: AgreementState): void {
   const { draft } = step
-  if (draft.connection === 'down') return
+  if (draft.connection === 'down' || same(draft, before, SITE_FIELDS)) return
   const site = siteView(draft)
   const told = JSON.stringify(site)
   if (told === draft.toldSite) return
@@ -117,11 +117,33 @@ function tellSite(step: Step): void {
   emit(step, { type: 'send', message: { type: 'site', site } })
 }
 
+/** What a site's view and a durable record are made of: where none of it was replaced, nothing needs to be compared. */
+const SITE_FIELDS = ['site', 'diverged', 'stopped', 'paused', 'toldSite', 'connection'] as const
+const DURABLE_FIELDS = [
+  'lineage',
+  'settled',
+  'position',
+  'nextSerial',
+  'ahead',
+  'doubts',
+  'flight',
+  'kept',
+  'store',
+  'offset',
+  'diverged',
+  'accepting',
+] as const
+
+function same(a: AgreementState, b: AgreementState, fields: readonly (keyof AgreementState)[]): boolean {
+  return fields.every((field) => a[field] === b[field])
+}
+
 const asText = (value: unknown): string =>
   JSON.stringify(value, (_, field: unknown) => (typeof field === 'bigint' ? `${field}n` : field))
 
 function persist(step: Step, before: AgreementState): void {
   const { draft } = step
+  if (same(draft, before, DURABLE_FIELDS)) return
   const record = durableOf(draft)
   const { flight } = draft
   const was = before.flight

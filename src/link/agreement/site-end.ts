@@ -1,7 +1,7 @@
 /** What the own SiteAgent does: asks for keys, stops asking, reads or not, tells totals, restarts. */
 import { diverge, emit, log, type Step, tellFate } from './draft.js'
 import type { Flight } from './state.js'
-import { doubtWasIn, doubtWasOut, loseFlight, takenAfter, takenFirst, withdraw } from './taking.js'
+import { doubtWasIn, doubtWasOut, loseFlight, returnFlight, takenAfter, takenFirst, withdraw } from './taking.js'
 import { readTotal, type TotalReading } from './totals.js'
 
 export function streamOpened(step: Step, stream: string): void {
@@ -37,20 +37,6 @@ function streamGone(step: Step, stream: string): void {
   }
   if (draft.site.confirmation === 'inferred') loseFlight(step, flight)
   else draft.flight = { ...flight, lostAtMs: step.nowMs, inferAtMs: undefined }
-}
-
-/** It was never sent: as it was before. */
-function returnFlight(step: Step, flight: Flight): void {
-  const { draft } = step
-  draft.flight = undefined
-  const { serial, count, order, peerTotal } = flight
-  if (order === 'first' && draft.connection === 'down') {
-    // The other side will not keep its copy when it meets us again.
-    emit(step, { type: 'restore', serial })
-    return
-  }
-  const due = order === 'follow'
-  draft.kept = [{ serial, count, order, due, sentBefore: false, peerTotal, stream: flight.stream }, ...draft.kept]
 }
 
 export function writableChanged(step: Step, writable: boolean): void {

@@ -129,3 +129,17 @@ function keptAgain(flight: Flight): KeptBatch {
     stream: flight.stream,
   }
 }
+
+/** It was never sent: as it was before. */
+export function returnFlight(step: Step, flight: Flight): void {
+  const { draft } = step
+  draft.flight = undefined
+  const { serial, count, order, peerTotal } = flight
+  if (order === 'first' && draft.connection === 'down') {
+    // The other side will not keep its copy when it meets us again.
+    emit(step, { type: 'restore', serial })
+    return
+  }
+  const due = order === 'follow'
+  draft.kept = [{ serial, count, order, due, sentBefore: false, peerTotal, stream: flight.stream }, ...draft.kept]
+}

@@ -14,10 +14,12 @@ export interface Exploration {
 /** What must hold in every state, and at every end; undefined where it does. */
 export interface Invariants {
   always(world: World): string | undefined
+  /** From one state to a next one. */
+  between(before: World, after: World): string | undefined
   atEnd(world: World): string | undefined
 }
 
-/** Gives equal parts of worlds equal small numbers: worlds share most of their parts, and each is written down once. */
+/** Gives equal parts of worlds equal small numbers: worlds share most of their parts, and each is looked at once. */
 class Numbering {
   readonly #byObject = new WeakMap<object, number>()
   readonly #byText = new Map<string, number>()
@@ -25,11 +27,11 @@ class Numbering {
   of(part: object): number {
     const known = this.#byObject.get(part)
     if (known !== undefined) return known
-    const text = JSON.stringify(part, (name, value: unknown) => {
-      if (typeof value === 'bigint') return `${value}n`
-      // The same in all states.
-      return name === 'limits' ? undefined : value
-    })
+    let text = Array.isArray(part) ? '[' : '{'
+    for (const value of Object.values(part) as unknown[]) {
+      if (typeof value === 'object' && value !== null) text += `#${this.of(value)},`
+      else text += `${typeof value === 'string' ? `"${value}"` : String(value)},`
+    }
     let number = this.#byText.get(text)
     if (number === undefined) {
       number = this.#byText.size
@@ -79,6 +81,8 @@ export function explore(rules: Rules, invariants: Invariants, maxStates = Infini
     }
     for (const action of actions) {
       const world = action.run()
+      const wrongStep = invariants.between(node.world, world)
+      if (wrongStep !== undefined) return fail({ world, from: node, action: action.name }, wrongStep)
       const key = keyOf(world, parts)
       if (seen.has(key)) continue
       if (seen.size >= maxStates) return fail(node, `more than ${maxStates} states`)

@@ -47,12 +47,16 @@ export interface Gateway {
   readonly starts: number
 }
 
+export interface OpenStream {
+  readonly stream: string
+  readonly wire: readonly string[]
+}
+
 export interface SiteAgent {
   /** Unit names in the order in which they were taken in. */
   readonly store: readonly string[]
-  readonly stream: string | undefined
-  /** Messages on the stream that were not read yet. */
-  readonly wire: readonly string[]
+  /** Open WaitForSessions, the newest last, with the messages on each that were not read yet. */
+  readonly open: readonly OpenStream[]
   /** Totals on their way to the gateway. */
   readonly reports: readonly number[]
   readonly streams: number
@@ -87,7 +91,15 @@ export interface Rules {
   readonly transition?: (state: AgreementState, event: AgreementEvent) => Transition
 }
 
-export type FaultName = 'disconnect' | 'cancel' | 'replace' | 'crashGateway' | 'crashSite' | 'crashDevice' | 'interruptReports'
+export type FaultName =
+  | 'disconnect'
+  | 'cancel'
+  | 'replace'
+  | 'crashGateway'
+  | 'crashLeftGateway'
+  | 'crashSite'
+  | 'crashDevice'
+  | 'interruptReports'
 
 const LIMITS = { settleMs: 100, inferAfterMs: 50, maxMismatches: 3 }
 
@@ -104,8 +116,7 @@ export function initialWorld(rules: Rules): World {
   })
   const site: SiteAgent = {
     store: [],
-    stream: undefined,
-    wire: [],
+    open: [],
     reports: [],
     streams: 0,
     crashed: false,
@@ -122,7 +133,12 @@ export function initialWorld(rules: Rules): World {
     protocolError: undefined,
   }
   for (const end of ENDS) {
-    world = new Actor(world, rules).event(end, { type: 'siteFacts', confirmation: 'total', restartsNumbering: false, nowMs: 0 })
+    world = new Actor(world, rules).event(end, {
+      type: 'siteFacts',
+      confirmation: 'total',
+      restartsNumbering: false,
+      nowMs: 0,
+    })
     world = new Actor(world, rules).openStream(end)
   }
   return world
@@ -187,8 +203,9 @@ class Actor {
       case 'deliver': {
         const batch = gateway.batches.find(({ serial }) => serial === effect.serial)
         const site = this.world.sites[end]
-        if (batch === undefined || site.stream !== effect.stream) return
-        this.#site(end, { wire: [...site.wire, batch.unit] })
+        const open = site.open.find(({ stream }) => stream === effect.stream)
+        if (batch === undefined || open === undefined) return
+        this.#onStream(end, effect.stream, [...open.wire, batch.unit])
         this.event(end, { type: 'handedOver', serial: effect.serial, nowMs: 0 })
         return
       }
@@ -205,7 +222,7 @@ class Actor {
         return
       }
       case 'endStream':
-        if (this.world.sites[end].stream === effect.stream) this.closeStream(end)
+        this.closeStream(end, effect.stream)
         return
       case 'protocolError':
         this.world = { ...this.world, protocolError: effect.text }
@@ -269,27 +286,32 @@ class Actor {
   }
 
   openStream(end: End): World {
-    const { streams } = this.world.sites[end]
+    const { streams, open } = this.world.sites[end]
     const stream = `${end}${streams + 1}`
-    // What was on an older stream may still be read from it until we end it; modelled as: read before this moment or not.
-    this.#site(end, { stream, streams: streams + 1, wire: [] })
+    this.#site(end, { open: [...open, { stream, wire: [] }], streams: streams + 1 })
     return this.event(end, { type: 'streamOpened', stream, nowMs: 0 })
   }
 
-  closeStream(end: End): World {
-    const { stream } = this.world.sites[end]
-    if (stream === undefined) return this.world
-    this.#site(end, { stream: undefined, wire: [] })
+  closeStream(end: End, stream: string): World {
+    const { open } = this.world.sites[end]
+    if (!open.some((one) => one.stream === stream)) return this.world
+    this.#site(end, { open: open.filter((one) => one.stream !== stream) })
     return this.event(end, { type: 'streamEnded', stream, nowMs: 0 })
   }
 
-  takeIn(end: End): World {
-    const { wire, store, reports } = this.world.sites[end]
-    const [unit, ...rest] = wire
+  takeIn(end: End, stream: string): World {
+    const { open, store, reports } = this.world.sites[end]
+    const [unit, ...rest] = open.find((one) => one.stream === stream)?.wire ?? []
     if (unit === undefined) return this.world
     const next = [...store, unit]
-    this.#site(end, { wire: rest, store: next, reports: [...reports, totalOf(next)] })
+    this.#site(end, { store: next, reports: [...reports, totalOf(next)] })
+    this.#onStream(end, stream, rest)
     return this.world
+  }
+
+  #onStream(end: End, stream: string, wire: readonly string[]): void {
+    const { open } = this.world.sites[end]
+    this.#site(end, { open: open.map((one) => (one.stream === stream ? { stream, wire } : one)) })
   }
 
   report(end: End): World {
@@ -329,7 +351,7 @@ class Actor {
     this.disconnect()
     const { synced, unsynced, starts, machine } = this.world.gateways[end]
     const disk = lucky ? (unsynced ?? synced) : synced
-    this.#site(end, { stream: undefined, wire: [], reports: [] })
+    this.#site(end, { open: [], reports: [] })
     const fresh = `fresh-${end}-${starts + 1}`
     this.#gateway(end, {
       machine:
@@ -349,11 +371,11 @@ class Actor {
 
   /** The SiteAgent dies and is started again with an empty store. */
   crashSite(end: End): World {
-    const { stream } = this.world.sites[end]
+    const { open } = this.world.sites[end]
     const lost = this.world.sites[end].store.length > 0 || this.world.storeLost
-    this.#site(end, { store: [], stream: undefined, wire: [], reports: [], crashed: true, unnoticed: true })
+    this.#site(end, { store: [], open: [], reports: [], crashed: true, unnoticed: true })
     this.world = { ...this.world, storeLost: lost }
-    if (stream !== undefined) this.event(end, { type: 'streamEnded', stream, nowMs: 0 })
+    for (const { stream } of open) this.event(end, { type: 'streamEnded', stream, nowMs: 0 })
     return this.#subscribeAgain(end)
   }
 
@@ -411,12 +433,15 @@ export function actionsOf(world: World, rules: Rules): Action[] {
     const site = world.sites[end]
     const gateway = world.gateways[end]
     if (world.channels[end].length > 0) add(`${end} receives`, (actor) => actor.receive(end))
-    if (site.wire.length > 0 && site.stream !== undefined) add(`${end} SiteAgent takes in`, (actor) => actor.takeIn(end))
+    for (const { stream, wire } of site.open) {
+      if (wire.length > 0) add(`${end} SiteAgent takes in`, (actor) => actor.takeIn(end, stream))
+    }
     if (site.reports.length > 0) add(`${end} SiteAgent's total arrives`, (actor) => actor.report(end))
     if (gateway.writing !== undefined) add(`${end} journal written`, (actor) => actor.journalled(end))
-    if (site.stream === undefined) add(`${end} SiteAgent asks for keys`, (actor) => actor.openStream(end))
-    if (site.crashed && site.unnoticed) add(`${end} SiteAgent's restart is noticed`, (actor) => actor.siteRestartNoticed(end))
-    const reportsPending = site.reports.length > 0 || (site.wire.length > 0 && site.stream !== undefined)
+    if (site.open.length === 0) add(`${end} SiteAgent asks for keys`, (actor) => actor.openStream(end))
+    if (site.crashed && site.unnoticed)
+      add(`${end} SiteAgent's restart is noticed`, (actor) => actor.siteRestartNoticed(end))
+    const reportsPending = site.reports.length > 0 || site.open.some(({ wire }) => wire.length > 0)
     if (nextTickMs(gateway.machine) !== undefined && !(rules.timelyReports && reportsPending)) {
       add(`${end} settle time is over`, (actor) => actor.tick(end))
     }
@@ -428,11 +453,13 @@ export function actionsOf(world: World, rules: Rules): Action[] {
   if (world.connected && may('disconnect')) add('connection lost', (actor) => actor.disconnect(), true)
   for (const end of ENDS) {
     const site = world.sites[end]
-    if (site.stream !== undefined && may('cancel')) add(`${end} SiteAgent cancels`, (actor) => actor.closeStream(end), true)
-    if (site.stream !== undefined && may('replace')) {
+    for (const { stream } of site.open) {
+      if (may('cancel')) add(`${end} SiteAgent cancels`, (actor) => actor.closeStream(end, stream), true)
+    }
+    if (site.open.length > 0 && may('replace')) {
       add(`${end} SiteAgent asks once more`, (actor) => actor.openStream(end), true)
     }
-    if (may('crashGateway')) {
+    if (may('crashGateway') || (end === 'left' && may('crashLeftGateway'))) {
       add(`${end} gateway dies`, (actor) => actor.crashGateway(end, false), true)
       if (world.gateways[end].unsynced !== undefined) {
         add(`${end} gateway dies after its disk caught up`, (actor) => actor.crashGateway(end, true), true)

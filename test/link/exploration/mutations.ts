@@ -1,0 +1,146 @@
+/** The agreement with one rule broken, each in a way that a slip in its code could break it. */
+import type { AgreementEffect, AgreementEvent } from '../../../src/link/agreement/events.js'
+import { transition, type Transition } from '../../../src/link/agreement/machine.js'
+import type { AgreementState, KeptBatch } from '../../../src/link/agreement/state.js'
+
+export interface Mutation {
+  readonly name: string
+  run(state: AgreementState, event: AgreementEvent): Transition
+}
+
+/** Changes what comes out. */
+function after(
+  name: string,
+  change: (state: AgreementState, effects: readonly AgreementEffect[], event: AgreementEvent) => Transition,
+): Mutation {
+  return {
+    name,
+    run(state, event) {
+      const result = transition(state, event)
+      return change(result.state, result.effects, event)
+    },
+  }
+}
+
+/** Changes what goes in. */
+function before(name: string, change: (state: AgreementState, event: AgreementEvent) => AgreementEvent): Mutation {
+  return { name, run: (state, event) => transition(state, change(state, event)) }
+}
+
+const unchanged = (state: AgreementState, effects: readonly AgreementEffect[]): Transition => ({ state, effects })
+
+export const MUTATIONS: readonly Mutation[] = [
+  after('the right site does not wait until the left one has the batch', (state, effects) => {
+    const kept = state.kept.map((batch) => (batch.order === 'follow' ? { ...batch, due: true } : batch))
+    return { state: { ...state, kept }, effects }
+  }),
+  after('the next batch goes before the right site has the last one', (state, effects) => {
+    const last = state.ahead.at(-1)
+    return last === undefined
+      ? unchanged(state, effects)
+      : { state: { ...state, ahead: [], settled: last.serial }, effects }
+  }),
+  after('a batch without a report counts as taken in', (state, effects) => {
+    const [doubt] = state.doubts
+    if (doubt?.order !== 'first') return unchanged(state, effects)
+    const ahead = [...state.ahead, { serial: doubt.serial, count: doubt.count, total: undefined }]
+    const message = { type: 'takenIn', serial: doubt.serial, total: undefined, skipped: false } as const
+    const delivered = { type: 'delivered', serial: doubt.serial, inferred: false } as const
+    return {
+      state: { ...state, doubts: state.doubts.slice(1), ahead },
+      effects: [...effects, delivered, { type: 'send', message }],
+    }
+  }),
+  after('a batch without a report counts as lost', (state, effects) => {
+    const [doubt] = state.doubts
+    if (doubt?.order !== 'first') return unchanged(state, effects)
+    const message = { type: 'withdrawn', serial: doubt.serial, drop: false } as const
+    const restore = { type: 'restore', serial: doubt.serial } as const
+    return {
+      state: { ...state, doubts: state.doubts.slice(1) },
+      effects: [...effects, restore, { type: 'send', message }],
+    }
+  }),
+  after('an owed batch is forgotten', (state, effects) => {
+    const owed = state.kept.find(({ sentBefore }) => sentBefore)
+    if (owed === undefined) return unchanged(state, effects)
+    const kept = state.kept.filter((batch) => batch !== owed)
+    const message = { type: 'takenIn', serial: owed.serial, total: undefined, skipped: true } as const
+    return { state: { ...state, kept, settled: owed.serial }, effects: [...effects, { type: 'send', message }] }
+  }),
+  before('any report confirms the batch that is on its way', (state, event) => {
+    if (event.type !== 'total' || state.flight === undefined) return event
+    return { ...event, total: (state.store.total ?? 0n) + BigInt(state.flight.count) }
+  }),
+  after('the totals of the two sites are not compared', (state, effects) => {
+    const found = state.diverged?.reason.startsWith('after the same batch') === true
+    return { state: found ? { ...state, diverged: undefined } : state, effects }
+  }),
+  before('a store that began anew is not noticed', (state, event) => {
+    const { flight, store } = state
+    if (event.type !== 'total' || flight === undefined || store.total === undefined) return event
+    return event.total === BigInt(flight.count) ? { ...event, total: store.total + event.total } : event
+  }),
+  after('what is being sent is not written down', (state, effects) => ({
+    state,
+    effects: effects.map((effect) =>
+      effect.type === 'journal' ? { ...effect, record: { ...effect.record, sending: [] } } : effect,
+    ),
+  })),
+  before('a gateway that comes back does not say what is in doubt', (_, event) =>
+    event.type === 'hello' ? { ...event, hello: { ...event.hello, inDoubt: [], unsure: [] } } : event,
+  ),
+  after('what happens between the two Hellos is never said', (state, effects) => ({
+    state: { ...state, unsaid: [] },
+    effects,
+  })),
+  {
+    name: 'keys go on to a store that has parted',
+    run(state, event) {
+      const { flight } = state
+      if (event.type !== 'journalled' || state.diverged === undefined || flight?.stage !== 'journaling') {
+        return transition(state, event)
+      }
+      return {
+        state: { ...state, flight: { ...flight, stage: 'sending' } },
+        effects: [{ type: 'deliver', serial: flight.serial, stream: flight.stream }],
+      }
+    },
+  },
+  after('a newer WaitForSession takes over before the batch of the older one is settled', (state, effects, event) => {
+    const { retiring } = state.site
+    if (event.type !== 'streamOpened' || retiring === undefined) return unchanged(state, effects)
+    const end = { type: 'endStream', stream: retiring.stream, reason: '' } as const
+    return { state: { ...sendAgain(state), site: { ...state.site, retiring: undefined } }, effects: [...effects, end] }
+  }),
+  after('a batch whose stream ended is sent again at once', (state, effects, event) =>
+    event.type === 'streamEnded' && state.flight?.lostAtMs !== undefined
+      ? { state: sendAgain(state), effects }
+      : unchanged(state, effects),
+  ),
+  {
+    name: 'a withdrawn batch is kept by the other side',
+    run: (state, event) =>
+      event.type === 'message' && event.message.type === 'withdrawn'
+        ? { state, effects: [] }
+        : transition(state, event),
+  },
+  {
+    name: 'a verified batch stays verified when the two meet again',
+    run(state, event) {
+      const result = transition(state, event)
+      if (event.type !== 'disconnected') return result
+      const effects = result.effects.filter(({ type }) => type !== 'restore')
+      return { state: { ...result.state, kept: state.kept }, effects }
+    },
+  },
+]
+
+/** As if the batch on its way had never been sent. */
+function sendAgain(state: AgreementState): AgreementState {
+  const { flight } = state
+  if (flight === undefined || flight.stage === 'journaling') return state
+  const { serial, count, order, peerTotal, stream } = flight
+  const again: KeptBatch = { serial, count, order, due: order === 'follow', sentBefore: false, peerTotal, stream }
+  return { ...state, flight: undefined, kept: [again, ...state.kept] }
+}
