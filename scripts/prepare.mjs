@@ -65,6 +65,22 @@ export function ensureInstalled() {
   })
 }
 
+const distStampFile = join(root, 'dist', '.stamp')
+
+/** What dist is made from, as one digest. */
+function sourcesDigest() {
+  const inputs = ['src', 'drivers', 'proto'].flatMap((folder) => [...filesBelow(join(root, folder))])
+  inputs.push(
+    ...['tsconfig.json', 'tsconfig.build.json', 'buf.gen.yaml', 'package-lock.json'].map((f) => join(root, f)),
+  )
+  return digest(...inputs.sort().flatMap((file) => [file.slice(root.length), '\0', readFileSync(file)]))
+}
+
+/** True if dist is what the present sources make. */
+export function isBuilt() {
+  return existsSync(join(root, 'src/rpc/gen')) && stampHolds(distStampFile, sourcesDigest())
+}
+
 /** Generates and compiles unless dist is what the present sources make. */
 export function ensureBuilt() {
   if (isBuilt()) return
