@@ -16,7 +16,7 @@ export function age(ms: number): string {
   return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d`
 }
 
-const good = new Set(['producing', 'serving', 'proven', 'registered', 'sessionStarted', 'delivering', 'agreed'])
+const good = new Set(['producing', 'serving', 'proven', 'registered', 'started', 'delivering', 'idle'])
 const bad = new Set(['needs-attention', 'diverged', 'down', 'failed', 'absent', 'mismatch', 'stopped', 'busy'])
 
 function colour(state: string): string {

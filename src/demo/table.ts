@@ -21,7 +21,7 @@ export interface Comparison {
 
 function cell(part: PartStatus | undefined): string {
   if (part === undefined) return pc.dim('–')
-  const well = ['producing', 'serving', 'proven', 'registered', 'sessionStarted', 'delivering'].includes(part.state)
+  const well = ['producing', 'serving', 'proven', 'registered', 'started', 'delivering'].includes(part.state)
   return well ? pc.green(part.state) : pc.yellow(part.state)
 }
 
