@@ -10,6 +10,7 @@ import { ISiteAgent } from '../../src/rpc/gen/cqp/remote/site_pb.js'
 import { startCppSiteAgent, type StandinSiteAgent } from '../../src/standin/cpp-site-agent.js'
 import { callUnary, dial } from '../../src/standin/wire.js'
 import { startPlainDevice, testKeys, type PlainDevice } from '../standin/support/plain-device.js'
+import { poll } from '../standin/support/poll.js'
 
 const cleanups: (() => unknown)[] = []
 afterEach(async () => {
@@ -99,7 +100,7 @@ describe('qkd-gw site', () => {
     const { a, b, alice, bob } = await sites()
     const answer: unknown = JSON.parse(await run(b.address, 'join', a.address, '--json'))
     expect(answer).toMatchObject({ left: { site: a.url }, right: { site: b.url }, answered: true })
-    await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+    await poll(() => alice.openStreams + bob.openStreams).toBe(2)
     expect(bob.calls.history.some(({ call }) => call === 'RunSession')).toBe(true)
     await run(b.address, 'unjoin', a.address)
     expect(alice.openStreams + bob.openStreams).toBe(0)
@@ -108,9 +109,9 @@ describe('qkd-gw site', () => {
   test('key prints a fresh key, and the same key at the other site by number or by its address', async () => {
     const { a, b, alice, bob } = await sites()
     await run(a.address, 'join', b.address)
-    await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+    await poll(() => alice.openStreams + bob.openStreams).toBe(2)
     await Promise.all([alice.send(testKeys(2)), bob.send(testKeys(2))])
-    await expect.poll(() => [a.receivedKeys().length, b.receivedKeys().length]).toEqual([2, 2])
+    await poll(() => [a.receivedKeys().length, b.receivedKeys().length]).toEqual([2, 2])
     const fresh = JSON.parse(await run(a.address, 'key', b.address, '--json')) as Record<string, string>
     expect(fresh).toMatchObject({ keyId: '1', keyHex: Buffer.from(testKeys(1)[0] ?? []).toString('hex') })
     expect(JSON.parse(await run(b.address, 'key', a.address, '--key-id', '1', '--json'))).toMatchObject({
@@ -126,14 +127,12 @@ describe('qkd-gw site', () => {
     const { a, b, alice } = await sites()
     const watching = start(a.address, 'stats', '--json', '--filter', 'Key Generation/Key Generated')
     await run(a.address, 'join', b.address)
-    await expect.poll(() => alice.openStreams).toBe(1)
+    await poll(() => alice.openStreams).toBe(1)
     // The subscription and the first keys race: keys go on until a report is seen.
-    await expect
-      .poll(async () => {
-        await alice.send(testKeys(1))
-        return watching.output()
-      })
-      .toContain('Key Generation/Key Generated')
+    await poll(async () => {
+      await alice.send(testKeys(1))
+      return watching.output()
+    }).toContain('Key Generation/Key Generated')
     watching.stop()
     await watching.done
     const lines = watching.output().trim().split('\n')
@@ -155,13 +154,13 @@ describe('qkd-gw site', () => {
     const { a, b, alice, bob } = await sites()
     await run(a.address, 'unregister', 'A_B_A')
     const keeping = start(a.address, 'keep-up', b.address, '--json')
-    await expect.poll(() => keeping.output()).toContain('waiting: no two devices')
+    await poll(() => keeping.output()).toContain('waiting: no two devices')
     const client = dial(a.address)
     const config = { id: 'A_B_A', kind: 'qix' }
     await callUnary(client, ISiteAgent.method.registerDevice, { config, bindAddress: alice.address })
     client.close()
-    await expect.poll(() => alice.openStreams + bob.openStreams, { timeout: 10_000 }).toBe(2)
-    await expect.poll(() => keeping.output(), { timeout: 10_000 }).toContain('the link runs')
+    await poll(() => alice.openStreams + bob.openStreams).toBe(2)
+    await poll(() => keeping.output()).toContain('the link runs')
     keeping.stop()
     await keeping.done
     for (const line of keeping.output().trim().split('\n')) {

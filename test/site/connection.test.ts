@@ -11,6 +11,7 @@ import { startCppSiteAgent } from '../../src/standin/cpp-site-agent.js'
 import { startJavaSiteAgent } from '../../src/standin/java-site-agent.js'
 import { startRelay } from '../../src/standin/relay.js'
 import { runSite, untilRegistration } from './support/run-site.js'
+import { poll } from '../standin/support/poll.js'
 
 const cleanups: (() => unknown)[] = []
 afterEach(async () => {
@@ -29,15 +30,15 @@ test('a frozen connection is noticed in bounded time, doubted, left, and replace
   const { site } = running
   site.setControlAddress({ host: '127.0.0.1', port: 9000 }, '')
   await untilRegistration(site.state, 'registered')
-  await expect.poll(() => site.reporting()).toBe(true)
+  await poll(() => site.reporting()).toBe(true)
   const doubts: { confirmed: boolean; reporting: boolean }[] = []
   site.state.subscribe((state) => {
     if (state.state === 'registered') doubts.push({ confirmed: state.confirmed, reporting: site.reporting() })
   })
   relay.stop('present')
-  await expect.poll(() => doubts.at(-1)?.confirmed, { timeout: 10_000 }).toBe(true)
+  await poll(() => doubts.at(-1)?.confirmed).toBe(true)
   expect(doubts[0]).toEqual({ confirmed: false, reporting: false })
-  await expect.poll(() => site.reporting(), { timeout: 10_000 }).toBe(true)
+  await poll(() => site.reporting()).toBe(true)
   expect(agent.devices()).toHaveLength(1)
 })
 
@@ -80,7 +81,7 @@ test('reports that a SiteAgent does not serve are known to be missing, and not a
       await running
     },
   )
-  await expect.poll(() => totals.served).toBe(false)
+  await poll(() => totals.served).toBe(false)
   expect(totals.reporting).toBe(false)
 })
 

@@ -11,6 +11,7 @@ import { startJavaSiteAgent } from '../../src/standin/java-site-agent.js'
 import { callUnary, dial } from '../../src/standin/wire.js'
 import { startPlainDevice, testKeys, type PlainDevice } from '../standin/support/plain-device.js'
 import { EventLog } from '../../src/standin/event-log.js'
+import { poll } from '../standin/support/poll.js'
 
 const cleanups: (() => unknown)[] = []
 afterEach(async () => {
@@ -93,7 +94,7 @@ describe('at C++ sites', () => {
     right.killStreams()
     const from = events.history.length
     await events.until((e) => e.event === 'call' && e.call === 'StartNode' && e.answer === 'OK', soon(), from)
-    await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+    await poll(() => alice.openStreams + bob.openStreams).toBe(2)
     await alice.send(testKeys(2))
     await left.events.until((e) => e.event === 'keys' && e.count === 2, soon())
   })
@@ -108,7 +109,7 @@ describe('at C++ sites', () => {
     await registered(left, 'a', alice)
     await events.until((e) => e.event === 'call' && e.site === 'right', soon(), from)
     await events.until((e) => e.event === 'call' && e.call === 'StartNode' && e.answer === 'OK', soon(), from)
-    await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+    await poll(() => alice.openStreams + bob.openStreams).toBe(2)
     expect(bob.calls.history.filter(({ call }) => call === 'RunSession')).toHaveLength(2)
   })
 
@@ -143,7 +144,8 @@ describe('at Java sites', () => {
     ] as const) {
       const client = dial(agent.address)
       const details = { config: { id }, controlAddress: device.address }
-      await callUnary(client, ISiteAgent.method.registerDevice, details, 100).catch(() => {})
+      callUnary(client, ISiteAgent.method.registerDevice, details).catch(() => {})
+      await poll(() => agent.devices().length).toBe(1)
       client.close()
     }
     return { left, right, alice, bob }
@@ -160,7 +162,7 @@ describe('at Java sites', () => {
     right.killStreams()
     const from = events.history.length
     await events.until((e) => e.event === 'call' && e.call === 'StartNode', soon(), from)
-    await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+    await poll(() => alice.openStreams + bob.openStreams).toBe(2)
   })
 
   test('where no device can be asked and no site tells totals, the link is started once and then left alone', async () => {

@@ -10,6 +10,7 @@ import {
 } from '../../src/standin/java-site-agent.js'
 import { callUnary, dial } from '../../src/standin/wire.js'
 import { registration, runSite, untilRegistration, type RunningSite } from './support/run-site.js'
+import { poll } from '../standin/support/poll.js'
 
 const cleanups: (() => unknown)[] = []
 afterEach(async () => {
@@ -59,7 +60,7 @@ describe('at a Java SiteAgent', () => {
     site.setControlAddress(at(9000), '')
     await untilRegistration(site.state, 'registered')
     await made.restart(50)
-    await expect.poll(() => made.devices().length, { timeout: 10_000 }).toBe(1)
+    await poll(() => made.devices().length).toBe(1)
     await untilRegistration(site.state, 'registered')
   })
 
@@ -68,7 +69,8 @@ describe('at a Java SiteAgent', () => {
     const client = dial(made.address)
     cleanups.push(() => client.close())
     const details = { config: { id: 'A_B_A', kind: 'qix' }, controlAddress: '127.0.0.1:8999' }
-    await callUnary(client, ISiteAgent.method.registerDevice, details, 100).catch(() => {})
+    callUnary(client, ISiteAgent.method.registerDevice, details).catch(() => {})
+    await poll(() => made.devices().length).toBe(1)
     const { site } = run(made.address)
     site.setControlAddress(at(9000), '')
     const told = await untilRegistration(site.state, 'needs-attention')

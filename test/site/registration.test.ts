@@ -8,6 +8,7 @@ import type { CppSiteAgentOptions } from '../../src/standin/cpp-options.js'
 import { callUnary, dial } from '../../src/standin/wire.js'
 import { runSite, untilRegistration, type RunningSite } from './support/run-site.js'
 import { startPlainDevice, testKeys } from '../standin/support/plain-device.js'
+import { poll } from '../standin/support/poll.js'
 
 const cleanups: (() => unknown)[] = []
 afterEach(async () => {
@@ -49,7 +50,7 @@ describe('at a C++ SiteAgent', () => {
     const made = await agent()
     const { site } = run(made.address)
     site.setControlAddress(undefined, 'a proven tunnel')
-    await expect.poll(() => site.state.value).toEqual({ state: 'waiting', waitingFor: 'a proven tunnel' })
+    await poll(() => site.state.value).toEqual({ state: 'waiting', waitingFor: 'a proven tunnel' })
     expect(made.devices()).toEqual([])
   })
 
@@ -93,7 +94,7 @@ describe('at a C++ SiteAgent', () => {
     expect(made.devices()).toEqual([{ id: 'A_B_A', controlAddress: '127.0.0.1:9000' }])
     expect(made.events.history.filter((e) => e.event === 'unregistered')).toHaveLength(3)
     site.setControlAddress(address(9010), '')
-    await expect.poll(() => site.state.value).toMatchObject({ controlAddress: '127.0.0.1:9010', confirmed: true })
+    await poll(() => site.state.value).toMatchObject({ controlAddress: '127.0.0.1:9010', confirmed: true })
     expect(made.devices()).toEqual([{ id: 'A_B_A', controlAddress: '127.0.0.1:9010' }])
   })
 
@@ -105,7 +106,7 @@ describe('at a C++ SiteAgent', () => {
     const client = dial(made.address)
     cleanups.push(() => client.close())
     await callUnary(client, ISiteAgent.method.registerDevice, { config: { id: 'A_B_A' }, bindAddress: '127.0.0.1:1' })
-    await expect.poll(() => first.site.warnings().join()).toContain('1 further registration')
+    await poll(() => first.site.warnings().join()).toContain('1 further registration')
     expect(made.devices()).toHaveLength(2)
   })
 
@@ -225,28 +226,28 @@ describe('the reports of a C++ SiteAgent', () => {
     const { site } = run(a.address)
     const totals: bigint[] = []
     site.onTotal(({ total }) => totals.push(total))
-    await expect.poll(() => site.reporting()).toBe(true)
+    await poll(() => site.reporting()).toBe(true)
     await callUnary(
       clientA,
       ISiteAgent.method.startNode,
       pathOf({ site: a.url, deviceId: 'a' }, { site: b.url, deviceId: 'b' }),
     )
-    await expect.poll(() => devices[0].openStreams).toBe(1)
+    await poll(() => devices[0].openStreams).toBe(1)
     await devices[0].send(testKeys(3))
     await devices[0].send(testKeys(4))
-    await expect.poll(() => totals).toEqual([3n, 7n])
+    await poll(() => totals).toEqual([3n, 7n])
   })
 
   test('are not trusted while the SiteAgent does not answer, and again when it does', async () => {
     const made = await agent()
     const { site } = run(made.address, { callTimeoutMs: 150 })
     site.setControlAddress(address(9000), '')
-    await expect.poll(() => site.reporting()).toBe(true)
+    await poll(() => site.reporting()).toBe(true)
     made.faults.detailsNeverAnswer = true
-    await expect.poll(() => site.reporting()).toBe(false)
+    await poll(() => site.reporting()).toBe(false)
     made.faults.detailsNeverAnswer = false
-    await expect.poll(() => site.reporting()).toBe(true)
+    await poll(() => site.reporting()).toBe(true)
     await made.restart()
-    await expect.poll(() => site.reporting()).toBe(true)
+    await poll(() => site.reporting()).toBe(true)
   })
 })

@@ -4,6 +4,7 @@ import { startCppSiteAgent } from '../../src/standin/cpp-site-agent.js'
 import { startJavaSiteAgent } from '../../src/standin/java-site-agent.js'
 import { soon, useBench } from '../standin/support/bench.js'
 import { registration, runSite, untilRegistration } from './support/run-site.js'
+import { poll } from '../standin/support/poll.js'
 
 const bench = useBench()
 
@@ -28,7 +29,7 @@ async function staticLink() {
   await untilRegistration(right.site.state, 'registered')
   left.site.setControlAddress(parseHostPort(alice.address, 'test'), '')
   await untilRegistration(left.site.state, 'registered')
-  await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+  await poll(() => alice.openStreams + bob.openStreams).toBe(2)
   return { a, b, alice, bob, left, right }
 }
 
@@ -44,11 +45,11 @@ test('registering anew starts a static link again whose streams were cut, at eit
   for (const { site } of [left, right]) {
     a.killStreams()
     b.killStreams()
-    await expect.poll(() => alice.openStreams + bob.openStreams).toBe(0)
+    await poll(() => alice.openStreams + bob.openStreams).toBe(0)
     const from = alice.calls.history.length
     await site.registerAnew()
     await alice.calls.until(({ call }) => call === 'WaitForSession', soon(), from)
-    await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+    await poll(() => alice.openStreams + bob.openStreams).toBe(2)
     expect(a.devices()).toHaveLength(1)
     expect(b.devices()).toHaveLength(1)
   }
@@ -59,7 +60,7 @@ test('a device that moved makes a static link start with the new address', async
   const moved = await bench.device()
   left.site.setControlAddress(parseHostPort(moved.address, 'test'), '')
   await moved.calls.until(({ call }) => call === 'WaitForSession', soon())
-  await expect.poll(() => [alice.openStreams, moved.openStreams, bob.openStreams]).toEqual([0, 1, 1])
+  await poll(() => [alice.openStreams, moved.openStreams, bob.openStreams]).toEqual([0, 1, 1])
 })
 
 test('a Java SiteAgent cannot be asked to register anew', async () => {

@@ -8,6 +8,7 @@ import { ISiteAgent } from '../../src/rpc/gen/cqp/remote/site_pb.js'
 import { openSiteConnection } from '../../src/site/site-connection.js'
 import { TotalsSubscription } from '../../src/site/totals.js'
 import { startCppSiteAgent } from '../../src/standin/cpp-site-agent.js'
+import { poll } from '../standin/support/poll.js'
 
 test('reports are followed again as soon as a SiteAgent that was away answers, however long the pause', async () => {
   const agent = await startCppSiteAgent({ name: 'A' })
@@ -26,9 +27,9 @@ test('reports are followed again as soon as a SiteAgent that was away answers, h
   })
   const running = totals.run(stop.signal)
   try {
-    await expect.poll(() => totals.reporting, { timeout: 10_000 }).toBe(true)
+    await poll(() => totals.reporting).toBe(true)
     await agent.restart()
-    await expect.poll(() => broken, { timeout: 10_000 }).toBe(1)
+    await poll(() => broken).toBe(1)
     expect(totals.reporting).toBe(false)
     // What the registrar does after each of its calls.
     const answered = async (): Promise<boolean> => {
@@ -38,7 +39,7 @@ test('reports are followed again as soon as a SiteAgent that was away answers, h
       )
       return totals.reporting
     }
-    await expect.poll(answered, { timeout: 10_000 }).toBe(true)
+    await poll(answered).toBe(true)
   } finally {
     stop.abort()
     await running

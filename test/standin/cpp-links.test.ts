@@ -8,6 +8,7 @@ import { pathOf } from '../../src/site/link-path.js'
 import { bind, callUnary } from '../../src/standin/wire.js'
 import { callsOf, codeOf, soon, useBench } from './support/bench.js'
 import { testKeys } from './support/plain-device.js'
+import { poll } from './support/poll.js'
 
 const bench = useBench()
 
@@ -47,7 +48,7 @@ describe('what StartNode answers', () => {
     bob.runStatus = status.FAILED_PRECONDITION
     expect(await codeOf(start())).toBe(status.OK)
     // WaitForSession stays open, nobody tries again.
-    await expect.poll(() => bob.openStreams).toBe(1)
+    await poll(() => bob.openStreams).toBe(1)
   })
 
   test('OK even where the device cannot be reached, after the wait for its connection', async () => {
@@ -64,7 +65,7 @@ describe('a stop', () => {
   test('cancels the streams, then calls EndSession twice, at A and then at B', async () => {
     const { alice, bob, start, end } = await bench.pair()
     await start()
-    await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+    await poll(() => alice.openStreams + bob.openStreams).toBe(2)
     const [fromA, fromB] = [alice.calls.history.length, bob.calls.history.length]
     let release = (): void => {}
     alice.endSessionAfter = new Promise((resolve) => (release = resolve))
@@ -86,7 +87,7 @@ describe('a stop', () => {
   test('asked at site B stops only B', async () => {
     const { a, b, alice, bob, start } = await bench.pair()
     await start()
-    await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+    await poll(() => alice.openStreams + bob.openStreams).toBe(2)
     const path = pathOf({ site: a.url, deviceId: 'a' }, { site: b.url, deviceId: 'b' })
     await callUnary(bench.client(b), ISiteAgent.method.endKeyExchange, path)
     expect([alice.openStreams, bob.openStreams]).toEqual([1, 0])
@@ -104,7 +105,7 @@ describe('a stream that ended', () => {
     async (code) => {
       const { a, alice, bob, start, end } = await bench.pair()
       await start()
-      await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+      await poll(() => alice.openStreams + bob.openStreams).toBe(2)
       alice.endStreams(code)
       await a.events.until((e) => e.event === 'stream-ended', soon())
       const from = bob.calls.history.length
@@ -114,14 +115,14 @@ describe('a stream that ended', () => {
       expect(alice.openStreams).toBe(0)
       await end()
       await start()
-      await expect.poll(() => alice.openStreams).toBe(1)
+      await poll(() => alice.openStreams).toBe(1)
     },
   )
 
   test('a device that dies is not noticed, and after its return only RunSession reaches it', async () => {
     const { a, b, bob, start } = await bench.pair()
     await start()
-    await expect.poll(() => bob.openStreams).toBe(1)
+    await poll(() => bob.openStreams).toBe(1)
     bob.close()
     await b.events.until((e) => e.event === 'stream-ended', soon())
     expect(b.inUse()).toEqual(['b'])
@@ -136,7 +137,7 @@ describe('registrations', () => {
     await bench.register(a, 'a', '127.0.0.1:1')
     expect(a.devices()).toHaveLength(3)
     await start()
-    await expect.poll(() => alice.openStreams).toBe(1)
+    await poll(() => alice.openStreams).toBe(1)
     for (let left = 2; left >= 0; left -= 1) {
       await bench.unregister(a, 'a')
       expect(a.devices()).toHaveLength(left)
@@ -148,16 +149,16 @@ describe('registrations', () => {
     for (const backingStore of [false, true]) {
       const { a, b, alice, bob, start } = await bench.pair({ backingStore })
       await start()
-      await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+      await poll(() => alice.openStreams + bob.openStreams).toBe(2)
       await Promise.all([alice.send(testKeys(3)), bob.send(testKeys(3))])
-      await expect.poll(() => a.receivedKeys().length + b.receivedKeys().length).toBe(6)
+      await poll(() => a.receivedKeys().length + b.receivedKeys().length).toBe(6)
       await a.restart()
       expect(a.devices()).toEqual([])
       await bench.register(a, 'a', alice.address)
       await start()
-      await expect.poll(() => alice.openStreams).toBe(1)
+      await poll(() => alice.openStreams).toBe(1)
       await alice.send(testKeys(1, 32, 3))
-      await expect.poll(() => a.receivedKeys().length).toBe(1)
+      await poll(() => a.receivedKeys().length).toBe(1)
       const key = await callUnary(bench.client(a), IKey.method.getSharedKey, { siteTo: b.url })
       expect(key.keyId).toBe(backingStore ? 4n : 1n)
     }
@@ -170,7 +171,7 @@ describe('registrations', () => {
       await bench.register(a, 'spelt', `${host}:${alice.address.split(':')[1]}`)
       const path = pathOf({ site: a.url, deviceId: 'spelt' }, { site: b.url, deviceId: 'b' })
       await callUnary(bench.client(a), ISiteAgent.method.startNode, path)
-      await expect.poll(() => alice.openStreams).toBe(1)
+      await poll(() => alice.openStreams).toBe(1)
     },
   )
 })
@@ -179,7 +180,7 @@ describe('keys', () => {
   test('of any length are taken, none at all included', async () => {
     const { a, alice, start } = await bench.pair()
     await start()
-    await expect.poll(() => alice.openStreams).toBe(1)
+    await poll(() => alice.openStreams).toBe(1)
     const keys = [new Uint8Array(0), ...testKeys(1, 16), ...testKeys(1, 32), new Uint8Array(1_000)]
     await alice.send(keys)
     await a.events.until((e) => e.event === 'keys', soon())
@@ -191,7 +192,7 @@ describe('keys', () => {
     const spelt = b.url.replace('127.0.0.1', 'localhost')
     const path = pathOf({ site: a.url, deviceId: 'a' }, { site: spelt, deviceId: 'b' })
     await callUnary(bench.client(a), ISiteAgent.method.startNode, path)
-    await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+    await poll(() => alice.openStreams + bob.openStreams).toBe(2)
     await alice.send(testKeys(1))
     await a.events.until((e) => e.event === 'keys', soon())
     expect((await callUnary(bench.client(a), IKey.method.getKeyStores, {})).urls).toEqual([spelt])
@@ -203,9 +204,9 @@ describe('keys', () => {
   test('a second session’s initial key is one of the store, its id travels with the path, and both sites use it up', async () => {
     const { a, b, alice, bob, start, end } = await bench.pair()
     await start()
-    await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+    await poll(() => alice.openStreams + bob.openStreams).toBe(2)
     await Promise.all([alice.send(testKeys(2)), bob.send(testKeys(2))])
-    await expect.poll(() => a.receivedKeys().length + b.receivedKeys().length).toBe(4)
+    await poll(() => a.receivedKeys().length + b.receivedKeys().length).toBe(4)
     await end()
     const [fromA, fromB] = [alice.calls.history.length, bob.calls.history.length]
     await start()
@@ -244,7 +245,7 @@ describe('the fork', () => {
     await new Promise<void>((resolve) => server.tryShutdown(() => resolve()))
     const { a, alice, start } = await bench.pair({ keyTransferAddress: `127.0.0.1:${port}` })
     await start()
-    await expect.poll(() => alice.openStreams).toBe(1)
+    await poll(() => alice.openStreams).toBe(1)
     await alice.send(testKeys(2))
     await new Promise((resolve) => setTimeout(resolve, 200))
     expect(a.receivedKeys()).toEqual([])
@@ -262,7 +263,7 @@ describe('the fork', () => {
   test('stops reading for good after the message that passes its limit, without ending the call', async () => {
     const { a, alice, start, end } = await bench.pair({ stopsReadingAfterKeys: 10 })
     await start()
-    await expect.poll(() => alice.openStreams).toBe(1)
+    await poll(() => alice.openStreams).toBe(1)
     await alice.send(testKeys(8))
     await alice.send(testKeys(8, 32, 8))
     await alice.send(testKeys(8, 32, 16))
@@ -272,16 +273,16 @@ describe('the fork', () => {
     expect(alice.openStreams).toBe(1)
     await end()
     await start()
-    await expect.poll(() => alice.openStreams).toBe(1)
+    await poll(() => alice.openStreams).toBe(1)
     await alice.send(testKeys(1, 32, 24))
-    await expect.poll(() => a.receivedKeys().length).toBe(17)
+    await poll(() => a.receivedKeys().length).toBe(17)
   })
 })
 
 test('a site that reads nothing lets megabytes pile up in transport buffers and then holds the writer back', async () => {
   const { a, alice, start } = await bench.pair({ faults: { readsNothing: true } })
   await start()
-  await expect.poll(() => alice.openStreams).toBe(1)
+  await poll(() => alice.openStreams).toBe(1)
   let sent = 0
   const flood = async (): Promise<void> => {
     for (; sent < 40; sent += 1) await alice.send(testKeys(30_000))
@@ -293,5 +294,5 @@ test('a site that reads nothing lets megabytes pile up in transport buffers and 
   expect(a.receivedKeys()).toEqual([])
   a.faults.readsNothing = false
   a.readAgain()
-  await expect.poll(() => a.receivedKeys().length, { timeout: 20_000 }).toBe(40 * 30_000)
+  await poll(() => a.receivedKeys().length).toBe(40 * 30_000)
 })

@@ -4,6 +4,7 @@ import { startCppSiteAgent, type StandinSiteAgent } from '../../src/standin/cpp-
 import { callUnary } from '../../src/standin/wire.js'
 import { callsOf, soon, useBench } from './support/bench.js'
 import type { PlainDevice } from './support/plain-device.js'
+import { poll } from './support/poll.js'
 
 const bench = useBench()
 
@@ -35,14 +36,14 @@ test('a static link starts inside the RegisterDevice call of the last device: it
   await alice.calls.until(({ call }) => call === 'WaitForSession', soon())
   expect(answered).toBe(false)
   await registering
-  await expect.poll(() => bob.openStreams).toBe(1)
+  await poll(() => bob.openStreams).toBe(1)
 })
 
 test('a registration that is a duplicate starts nothing', async () => {
   const { a, b, alice, bob } = await staticPair()
   await bench.register(b, 'b', bob.address)
   await bench.register(a, 'a', alice.address)
-  await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+  await poll(() => alice.openStreams + bob.openStreams).toBe(2)
   const [fromA, fromB] = [alice.calls.history.length, bob.calls.history.length]
   await bench.register(a, 'a', alice.address)
   expect([callsOf(alice, fromA), callsOf(bob, fromB)]).toEqual([[], []])
@@ -53,14 +54,14 @@ test('taking the last entry away stops the link at both sites; registering again
   await bench.register(b, 'b', bob.address)
   await bench.register(a, 'a', alice.address)
   await bench.register(a, 'a', alice.address)
-  await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+  await poll(() => alice.openStreams + bob.openStreams).toBe(2)
   await bench.unregister(a, 'a')
   expect(alice.openStreams + bob.openStreams).toBe(2)
   await bench.unregister(a, 'a')
   expect(alice.openStreams + bob.openStreams).toBe(0)
   const moved = await bench.device()
   await bench.register(a, 'a', moved.address)
-  await expect.poll(() => moved.openStreams + bob.openStreams).toBe(2)
+  await poll(() => moved.openStreams + bob.openStreams).toBe(2)
   const runs = bob.calls.history.flatMap((call) => (call.call === 'RunSession' ? [call.peerAddress] : []))
   expect(runs).toEqual([alice.address, moved.address])
 })
@@ -69,19 +70,19 @@ test('at the site that is not the manager the same happens just after the call w
   const { a, b, alice, bob } = await staticPair()
   await bench.register(a, 'a', alice.address)
   await bench.register(b, 'b', bob.address)
-  await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+  await poll(() => alice.openStreams + bob.openStreams).toBe(2)
   await bench.unregister(b, 'b')
-  await expect.poll(() => alice.openStreams + bob.openStreams).toBe(0)
+  await poll(() => alice.openStreams + bob.openStreams).toBe(0)
 })
 
 test('a link that is static may be stopped and started by hand as well', async () => {
   const { a, b, alice, bob } = await staticPair()
   await bench.register(b, 'b', bob.address)
   await bench.register(a, 'a', alice.address)
-  await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+  await poll(() => alice.openStreams + bob.openStreams).toBe(2)
   const path = { hops: [{ first: { site: a.url, deviceId: 'a' }, second: { site: b.url, deviceId: 'b' } }] }
   await callUnary(bench.client(a), ISiteAgent.method.endKeyExchange, path)
   expect(alice.openStreams + bob.openStreams).toBe(0)
   await callUnary(bench.client(a), ISiteAgent.method.startNode, path)
-  await expect.poll(() => alice.openStreams + bob.openStreams).toBe(2)
+  await poll(() => alice.openStreams + bob.openStreams).toBe(2)
 })

@@ -13,6 +13,7 @@ import { KeyCutter, packBits } from '../../src/standin/dummy-key.js'
 import type { DummyDeviceOptions } from '../../src/standin/dummy-options.js'
 import { callUnary } from '../../src/standin/wire.js'
 import { codeOf, soon, useBench } from './support/bench.js'
+import { poll } from './support/poll.js'
 
 const bench = useBench()
 
@@ -54,7 +55,7 @@ describe('a Dummy pair at two C++ sites', () => {
     async (_who, bytesPerKey, swap) => {
       const { a, b, start } = await sitesWithDummies({ bytesPerKey }, { bytesPerKey }, swap)
       await start()
-      await expect.poll(() => Math.min(a.receivedKeys().length, b.receivedKeys().length)).toBeGreaterThan(40)
+      await poll(() => Math.min(a.receivedKeys().length, b.receivedKeys().length)).toBeGreaterThan(40)
       const count = Math.min(a.receivedKeys().length, b.receivedKeys().length)
       expect(a.digest(count)).toBe(b.digest(count))
       expect(a.receivedKeys().every(({ length }) => length === bytesPerKey)).toBe(true)
@@ -75,16 +76,16 @@ describe('a Dummy pair at two C++ sites', () => {
   test('a lost frame costs both sides the same keys; one wrong bit parts them, and nothing compares or repairs', async () => {
     const { a, b, bob, start } = await sitesWithDummies()
     await start()
-    await expect.poll(() => Math.min(a.receivedKeys().length, b.receivedKeys().length)).toBeGreaterThan(10)
+    await poll(() => Math.min(a.receivedKeys().length, b.receivedKeys().length)).toBeGreaterThan(10)
     const before = bob.keys.length
     bob.faults.loseFrames = 1
-    await expect.poll(() => b.receivedKeys().length).toBeGreaterThan(before + 20)
+    await poll(() => b.receivedKeys().length).toBeGreaterThan(before + 20)
     const count = Math.min(a.receivedKeys().length, b.receivedKeys().length)
     expect(a.digest(before)).toBe(b.digest(before))
     // Alice keeps the frame for a question that never comes.
     expect(a.digest(count)).toBe(b.digest(count))
     bob.faults.corruptFrames = 1
-    await expect.poll(() => b.receivedKeys().length).toBeGreaterThan(count + 20)
+    await poll(() => b.receivedKeys().length).toBeGreaterThan(count + 20)
     const later = Math.min(a.receivedKeys().length, b.receivedKeys().length)
     expect(a.digest(later)).not.toBe(b.digest(later))
   })
@@ -92,7 +93,7 @@ describe('a Dummy pair at two C++ sites', () => {
   test('a running Alice deadlocks in EndSession and the SiteAgent with her', async () => {
     const { a, alice, start, end } = await sitesWithDummies()
     await start()
-    await expect.poll(() => a.receivedKeys().length).toBeGreaterThan(0)
+    await poll(() => a.receivedKeys().length).toBeGreaterThan(0)
     let ended = false
     void end().then(
       () => (ended = true),
@@ -107,12 +108,12 @@ describe('a Dummy pair at two C++ sites', () => {
   test('with that mended, a stop and a start go on, and both devices cut the same keys from what was left over', async () => {
     const { a, alice, bob, start, end } = await sitesWithDummies({ faults: { endSessionHangs: false } })
     await start()
-    await expect.poll(() => a.receivedKeys().length).toBeGreaterThan(5)
+    await poll(() => a.receivedKeys().length).toBeGreaterThan(5)
     await end()
     expect([alice.linkState, bob.linkState]).toEqual([LinkStatus_State.Listening, LinkStatus_State.Listening])
     const before = bob.keys.length
     await start()
-    await expect.poll(() => Math.min(alice.keys.length, bob.keys.length)).toBeGreaterThan(before + 10)
+    await poll(() => Math.min(alice.keys.length, bob.keys.length)).toBeGreaterThan(before + 10)
     const count = Math.min(alice.keys.length, bob.keys.length)
     expect(alice.keys.slice(0, count)).toEqual(bob.keys.slice(0, count))
   })
@@ -122,7 +123,7 @@ test('key that arises while nobody waits for it is kept and comes out with the f
   const alice = await dummy({ side: 'alice' })
   const bob = await dummy({ side: 'bob' })
   await callUnary(bench.client(bob), IDevice.method.runSession, { details: {}, peerAddress: alice.address })
-  await expect.poll(() => bob.keys.length).toBeGreaterThan(10)
+  await poll(() => bob.keys.length).toBeGreaterThan(10)
   const stop = new AbortController()
   const options = { deadlineMs: Infinity, signal: stop.signal }
   const first: Uint8Array[] = []
@@ -180,11 +181,13 @@ describe('a Dummy device as the peer', () => {
     const reading = (async () => {
       for await (const { state } of call) states.push(state)
     })().catch(() => {})
-    await expect.poll(() => states).toEqual([LinkStatus_State.Inactive])
+    await poll(() => states).toEqual([LinkStatus_State.Inactive])
     await callUnary(bench.client(bob), IDevice.method.runSession, { details: {}, peerAddress: alice.address })
-    await expect
-      .poll(() => states)
-      .toEqual([LinkStatus_State.Inactive, LinkStatus_State.Connected, LinkStatus_State.SessionStarted])
+    await poll(() => states).toEqual([
+      LinkStatus_State.Inactive,
+      LinkStatus_State.Connected,
+      LinkStatus_State.SessionStarted,
+    ])
     stop.abort()
     await reading
   })
@@ -219,7 +222,7 @@ describe('a Dummy device as the peer', () => {
     await callUnary(client, IPhotonSim.method.onPhoton, { values: { qubits: [0, 1, 2] } })
     await callUnary(client, IPhotonSim.method.onPhoton, { values: { qubits: [3] } })
     await callUnary(client, IDetector.method.stopDetecting, {})
-    await expect.poll(() => reports.map(({ path }) => path.join('/'))).toContain('TransmitterGroup/Qubits Received')
+    await poll(() => reports.map(({ path }) => path.join('/'))).toContain('TransmitterGroup/Qubits Received')
     const received = reports.find(({ path }) => path[1] === 'Qubits Received')
     expect(received?.value).toMatchObject({ case: 'asUnsigned', value: { latest: 1n } })
     stop.abort()

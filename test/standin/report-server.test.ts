@@ -7,6 +7,7 @@ import { IReporting, ReportingFilterSchema, type SiteAgentReport } from '../../s
 import { Figure, passesFilter, ReportServer } from '../../src/standin/report-server.js'
 import { bind, dial } from '../../src/standin/wire.js'
 import { useBench } from './support/bench.js'
+import { poll } from './support/poll.js'
 
 const bench = useBench()
 
@@ -63,11 +64,11 @@ test('changes only are sent, never what was before; the rate limit holds for the
   }
   reports.publish({ path: ['before'] })
   const [all, limited] = [listen(0), listen(100)]
-  await expect.poll(() => reports.listenerCount).toBe(2)
+  await poll(() => reports.listenerCount).toBe(2)
   reports.publish({ path: ['a'] })
   reports.publish({ path: ['b'] })
   nowMs = 100
   reports.publish({ path: ['c'] })
-  await expect.poll(() => all.map(({ path }) => path[0])).toEqual(['a', 'b', 'c'])
+  await poll(() => all.map(({ path }) => path[0])).toEqual(['a', 'b', 'c'])
   expect(limited.map(({ path }) => path[0])).toEqual(['a', 'c'])
 })

@@ -7,6 +7,7 @@ import { runJavaSiteAgentProcess, runSiteAgentProcess } from '../../src/standin/
 import { callUnary, dial } from '../../src/standin/wire.js'
 import { useBench } from './support/bench.js'
 import { testKeys } from './support/plain-device.js'
+import { poll } from './support/poll.js'
 
 const bench = useBench()
 
@@ -34,7 +35,7 @@ function start(run: (io: { stdin: PassThrough; stdout: PassThrough; signal: Abor
       lines()
         .slice(from)
         .find((line) => line['event'] === event)
-    await expect.poll(find, { timeout: 10_000 }).toBeDefined()
+    await poll(find).toBeDefined()
     return find() ?? {}
   }
   return { send: (command: string) => void stdin.write(`${command}\n`), lines, next, ended, text: () => text }
@@ -52,7 +53,7 @@ describe('a stand-in SiteAgent as a process', () => {
     expect(await agent.next('step')).toMatchObject({ step: 1, name: 'RegisterDevice', deviceId: 'a' })
     const path = pathOf({ site: address, deviceId: 'a' }, { site: b.url, deviceId: 'b' })
     await callUnary(bench.client({ address }), ISiteAgent.method.startNode, path)
-    await expect.poll(() => alice.openStreams).toBe(1)
+    await poll(() => alice.openStreams).toBe(1)
     const keys = testKeys(5)
     await alice.send(keys)
     const digest = (count: number): string =>
@@ -70,7 +71,7 @@ describe('a stand-in SiteAgent as a process', () => {
     agent.send('restart 10')
     await agent.next('restarted')
     agent.send('devices')
-    await expect.poll(() => agent.lines().filter(({ event }) => event === 'devices')).toHaveLength(2)
+    await poll(() => agent.lines().filter(({ event }) => event === 'devices')).toHaveLength(2)
     expect(agent.lines().at(-1)).toMatchObject({ devices: [] })
     agent.send('quit')
     await agent.ended
@@ -84,9 +85,9 @@ describe('a stand-in SiteAgent as a process', () => {
     agent.send('fault nonsense on')
     expect(String((await agent.next('error'))['message'])).toContain('no switch "nonsense"')
     agent.send('dance')
-    await expect.poll(() => agent.text()).toContain('unknown command dance')
+    await poll(() => agent.text()).toContain('unknown command dance')
     agent.send('digest many')
-    await expect.poll(() => agent.text()).toContain('is no number of keys')
+    await poll(() => agent.text()).toContain('is no number of keys')
   })
 
   test('the Java one speaks the same lines', async () => {
@@ -95,7 +96,7 @@ describe('a stand-in SiteAgent as a process', () => {
     const client = dial(address)
     bench.after(() => client.close())
     const details = { config: { id: 'A_B_A' }, controlAddress: '127.0.0.1:9' }
-    await callUnary(client, ISiteAgent.method.registerDevice, details, 200).catch(() => {})
+    callUnary(client, ISiteAgent.method.registerDevice, details).catch(() => {})
     expect(await agent.next('step')).toMatchObject({ name: 'RegisterDevice' })
     agent.send('digest 1')
     expect(await agent.next('digest')).toEqual({ event: 'digest', keys: 1 })

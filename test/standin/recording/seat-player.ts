@@ -36,7 +36,7 @@ interface Open {
   statistics: TraceItem[]
 }
 
-const soon = (): AbortSignal => AbortSignal.timeout(30_000)
+const soon = (): AbortSignal => AbortSignal.timeout(15_000)
 
 export async function startSeatPlayer(seat: Seat): Promise<SeatPlayer> {
   const site = new Server()
