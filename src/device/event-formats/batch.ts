@@ -132,14 +132,17 @@ export function toPsTags(
   const patterns = Uint8Array.from(batch.patterns.subarray(0, count))
   for (let i = 0; i < count; i++) {
     const product = (times[2 * i] ?? 0) * numerator
-    const productLo = product >>> 0
-    const productHi = (times[2 * i + 1] ?? 0) * numerator + (product - productLo) / 0x1_0000_0000
-    const quotientHi = Math.floor(productHi / denominator)
-    const rest = productHi - quotientHi * denominator
-    const lo = Math.floor((rest * 0x1_0000_0000 + productLo) / denominator) + offsetLo
+    let lo = product >>> 0
+    let hi = (times[2 * i + 1] ?? 0) * numerator + (product - lo) / 0x1_0000_0000
+    if (denominator !== 1) {
+      const quotient = Math.floor(hi / denominator)
+      lo = Math.floor(((hi - quotient * denominator) * 0x1_0000_0000 + lo) / denominator)
+      hi = quotient
+    }
+    lo += offsetLo
     words[2 * i] = lo
-    words[2 * i + 1] = quotientHi + offsetHi + (lo >= 0x1_0000_0000 ? 1 : 0)
-    if (patternOf !== undefined) patterns[i] = patternOf(batch.patterns[i] ?? 0)
+    words[2 * i + 1] = hi + offsetHi + (lo >= 0x1_0000_0000 ? 1 : 0)
   }
+  if (patternOf !== undefined) for (let i = 0; i < count; i++) patterns[i] = patternOf(batch.patterns[i] ?? 0)
   return { timesPs, patterns }
 }
