@@ -9,6 +9,7 @@ import type { Random } from '../base/random.js'
 import { addUnary, unary, type HandlerOptions } from './bridge.js'
 import { openChannel } from './channel.js'
 import { invalid } from './checks.js'
+import { callFacts } from './guard.js'
 import { EchoReplySchema, Probe as ProbeService } from './gen/qkdgw/probe/v1/probe_pb.js'
 
 const NONCE_BYTES = 32
@@ -35,8 +36,10 @@ export interface ProbeRequest {
   readonly signal: AbortSignal
 }
 
+/** `originator`: where the call came in from through the tunnel; undefined on the local port or where it is hidden. */
 export type ProbeResult =
-  { result: 'ourselves'; roundTripMs: number } | { result: 'stranger' | 'unreachable'; reason: string }
+  | { result: 'ourselves'; roundTripMs: number; originator?: HostPort }
+  | { result: 'stranger' | 'unreachable'; reason: string }
 
 /** Recognises this very process at the other end of a call: its secret is made here and never leaves. */
 export interface Probe {
@@ -49,13 +52,16 @@ export function createProbe(options: ProbeOptions): Probe {
   const { random, clock, version } = options
   const secret = random.bytes(32)
   const proofOf = (nonce: Uint8Array): Buffer => createHmac('sha256', secret).update(nonce).digest()
+  /** Our own nonces under way, and where each came in from: both ends of such a call are this process. */
+  const underWay = new Map<string, HostPort | undefined>()
+  const nameOf = (nonce: Uint8Array): string => Buffer.from(nonce).toString('hex')
 
   return {
     addTo(server, handling) {
       addUnary(
         server,
         ProbeService.method.echo,
-        ({ nonce, replySize, padding }) => {
+        ({ nonce, replySize, padding }, context) => {
           if (nonce.length === 0 || nonce.length > MAX_NONCE_BYTES) {
             throw invalid('nonce', `${nonce.length} bytes, expected 1 to ${MAX_NONCE_BYTES}`)
           }
@@ -63,6 +69,10 @@ export function createProbe(options: ProbeOptions): Probe {
             throw invalid('reply_size', `${replySize} bytes, at most ${MAX_PADDING_BYTES}`)
           if (padding.length > MAX_PADDING_BYTES) {
             throw invalid('padding', `${padding.length} bytes, at most ${MAX_PADDING_BYTES}`)
+          }
+          if (underWay.has(nameOf(nonce))) {
+            const { address, port, via } = callFacts(context.call).originator
+            if (via === 'tunnel') underWay.set(nameOf(nonce), { host: address, port })
           }
           return create(EchoReplySchema, {
             nonce,
@@ -86,6 +96,7 @@ export function createProbe(options: ProbeOptions): Probe {
         ...(stream === undefined ? {} : { dial: onceOnly(stream) }),
       })
       const startedMs = clock.monotonicMs()
+      underWay.set(nameOf(nonce), undefined)
       try {
         const { message } = await unary(
           channel.client,
@@ -104,10 +115,12 @@ export function createProbe(options: ProbeOptions): Probe {
         if (message.padding.length !== size) {
           return { result: 'unreachable', reason: `${where} sent back ${message.padding.length} of ${size} bytes` }
         }
-        return { result: 'ourselves', roundTripMs }
+        const originator = underWay.get(nameOf(nonce))
+        return { result: 'ourselves', roundTripMs, ...(originator === undefined ? {} : { originator }) }
       } catch (error) {
         return failed(where, error)
       } finally {
+        underWay.delete(nameOf(nonce))
         await channel.close()
         stream?.destroy()
       }

@@ -38,7 +38,8 @@ describe('the probe', () => {
       stream: near,
       target: { host: 'lab.example', port: 9000 },
     })
-    expect(result.result).toBe('ourselves')
+    // And where the call came in from: that is how the tunnel learns the server's own address.
+    expect(result).toMatchObject({ result: 'ourselves', originator: { host: '203.0.113.9', port: 1 } })
     expect(near.destroyed).toBe(true)
   })
 
