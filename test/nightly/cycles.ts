@@ -23,7 +23,8 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     rate: { type: 'string', default: '200' },
     program: { type: 'string', multiple: true, default: [...programs] },
-    command: { type: 'string', default: 'dist/src/cli/main.js' },
+    // Arguments of Node, one each: --command=--import --command=tsx --command=src/cli/main.ts
+    command: { type: 'string', multiple: true, default: ['dist/src/cli/main.js'] },
     verbose: { type: 'boolean', default: false },
   },
 })
@@ -39,7 +40,7 @@ try {
     if (program === undefined) throw new Error(`--program ${name}: one of ${programs.join(', ')}`)
     const cycles = new Cycles({
       ...{ program, cycles: Number(values.cycles), seed: Number(values.seed), keysPerSecond: Number(values.rate) },
-      ...{ command: [values.command], signal: stop.signal, progress: write },
+      ...{ command: values.command, signal: stop.signal, progress: write },
       trace: values.verbose ? write : () => {},
     })
     const result = await cycles.run()

@@ -31,7 +31,8 @@ function options() {
         seed: { type: 'string', default: '1' },
         program: { type: 'string', default: 'cpp' },
         rate: { type: 'string', default: '100' },
-        command: { type: 'string', default: 'dist/src/cli/main.js' },
+        // Arguments of Node, one each: --command=--import --command=tsx --command=src/cli/main.ts
+        command: { type: 'string', multiple: true, default: ['dist/src/cli/main.js'] },
         verbose: { type: 'boolean', default: false },
         json: { type: 'boolean', default: false },
       },
@@ -70,7 +71,7 @@ const soak = new Soak({
   seed: wholeNumber('seed', given.seed, 0),
   program,
   keysPerSecond: wholeNumber('rate', given.rate, 1),
-  command: [given.command],
+  command: given.command,
   signal: stop.signal,
   progress: write,
   trace: given.verbose ? write : () => {},
