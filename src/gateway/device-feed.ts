@@ -1,4 +1,5 @@
 /** What a device yields, handed on: keys to the link, figures to the statistics. */
+import type { Clock } from '../base/clock.js'
 import { wipe } from '../base/wipe.js'
 import type { Device, DeviceEvent } from '../device/contract.js'
 import { isPairDevice } from '../device/pair-contract.js'
@@ -6,6 +7,7 @@ import type { AgreedLink } from '../link/link.js'
 import type { Logger } from '../observe/log.js'
 import type { Statistics, StatisticUnit } from '../observe/statistics.js'
 import { createKeyRoute } from './key-route.js'
+import { DeliveryRate } from './kms-forecast.js'
 
 const units: Readonly<Record<Extract<DeviceEvent, { type: 'figure' }>['unit'], StatisticUnit>> = {
   count: 'count',
@@ -18,6 +20,8 @@ const units: Readonly<Record<Extract<DeviceEvent, { type: 'figure' }>['unit'], S
 /** Counts by reason of what a driver withheld. */
 export interface DeviceFeed {
   discarded(): Readonly<Record<string, number>>
+  /** Keys a second that go to the SiteAgent, over the last five minutes. */
+  keysPerSecond(): number
   stop(): void
 }
 
@@ -27,15 +31,22 @@ export function feedDevice(
   bytesPerKey: number,
   statistics: Statistics,
   log: Logger,
+  clock: Pick<Clock, 'monotonicMs'>,
 ): DeviceFeed {
   const discarded: Record<string, number> = {}
   const received = statistics.unsigned(['Key', 'Keys Received'], 'count')
   const route = createKeyRoute(link, isPairDevice(device))
+  const rate = new DeliveryRate()
+  const delivered = (): { atMs: number; delivered: bigint } => ({
+    atMs: clock.monotonicMs(),
+    delivered: link.counts().delivered,
+  })
   let arrived = 0
   // Keys that come together are one update.
   const count = (): void => {
     received.update(BigInt(arrived))
     arrived = 0
+    if (rate.isDue(clock.monotonicMs())) rate.note(delivered())
   }
   const discard = (reason: string, count: number): void => {
     discarded[reason] = (discarded[reason] ?? 0) + count
@@ -75,6 +86,7 @@ export function feedDevice(
   })
   return {
     discarded: () => discarded,
+    keysPerSecond: () => rate.keysPerSecond(delivered()),
     stop() {
       stop()
       route.stop()

@@ -10,6 +10,7 @@ import type { Site } from '../site/contract.js'
 import type { Tunnel } from '../tunnel/contract.js'
 import type { DeviceFeed } from './device-feed.js'
 import type { DirectProof } from './direct-proof.js'
+import { kmsForecast } from './kms-forecast.js'
 import { reasonOf } from './narrate.js'
 import type { Plan } from './plan.js'
 import type { ServingState } from './serving.js'
@@ -51,12 +52,22 @@ function tunnelPart({ tunnel, direct }: GatewayParts, startedAtMs: number): Part
   return { state: 'off', sinceMs: startedAtMs, reason: 'no tunnel configured', needs: '--tunnel user@host' }
 }
 
-function registrationPart({ site, plan }: GatewayParts, startedAtMs: number): PartStatus {
+/** Behind a Java SiteAgent stands a KMS that hands out nothing for long: when it will. */
+function kmsFacts({ site, plan, link, feed }: GatewayParts): NonNullable<PartStatus['facts']> {
+  if (site?.dialect() !== 'java' || plan.device.bytesPerKey === 0) return {}
+  const { delivered } = link.counts()
+  const { bytesPerKey } = plan.device
+  const { sentence, facts } = kmsForecast({ delivered, keysPerSecond: feed.keysPerSecond(), bytesPerKey })
+  return { kms: sentence, kmsForecast: { ...facts } }
+}
+
+function registrationPart(parts: GatewayParts, startedAtMs: number): PartStatus {
+  const { site, plan } = parts
   if (site === undefined) {
     return { state: 'off', sinceMs: startedAtMs, reason: 'no SiteAgent configured', needs: '--site-agent host:port' }
   }
   return {
-    ...ofCell(site.state, { id: plan.device.id, kind: plan.device.kind, ...site.facts() }),
+    ...ofCell(site.state, { id: plan.device.id, kind: plan.device.kind, ...site.facts(), ...kmsFacts(parts) }),
     warnings: [...site.warnings()],
   }
 }

@@ -164,7 +164,8 @@ class ComposedGateway implements Gateway {
       others: LINK_SERVICES,
     })
     this.#server.addServices((server, handling) => addLinkService(server, this.#link, handling))
-    this.#feed = feedDevice(this.#device, this.#link, devicePlan.bytesPerKey, statistics, log.child({ part: 'device' }))
+    const deviceLog = log.child({ part: 'device' })
+    this.#feed = feedDevice(this.#device, this.#link, devicePlan.bytesPerKey, statistics, deviceLog, clock)
     this.#tunnel?.onConnection(({ stream, originator }) => this.#server.inject(stream, originator))
     this.#direct =
       this.#tunnel === undefined
