@@ -6,6 +6,8 @@ import { addsUp } from '../../src/link/counts.js'
 import { type JournalStore, memoryJournal } from '../../src/link/journal.js'
 import { type AgreedLink, createLink, type LinkOptions } from '../../src/link/link.js'
 import { addLinkService } from '../../src/link/link-service.js'
+import type { LinkStopResult } from '../../src/link/contract.js'
+import type { PeerConnection, PeerConnector } from '../../src/link/peer.js'
 import { createPeerConnector } from '../../src/link/peer-client.js'
 import { silentLogger } from '../../src/observe/log.js'
 import type { CallContext, KeyStream, SessionParameters } from '../../src/rpc/device-port.js'
@@ -115,7 +117,7 @@ export class FakeStream implements KeyStream {
   constructor(private readonly site: FakeSite) {}
 
   get writable(): boolean {
-    return !this.signal.aborted && this.#pending.length === 0
+    return !this.signal.aborted && (this.site.reading || this.#pending.length === 0)
   }
 
   async send(keys: readonly Uint8Array[]): Promise<'sent' | 'ended'> {
@@ -153,26 +155,65 @@ export interface Gateway {
   readonly address: string
   /** As a kill: nothing is settled, nobody is told. */
   crash(): Promise<void>
+  /** As the gateway's own stop. */
+  stop(): Promise<LinkStopResult>
+  /** The connections that this gateway opened break. */
+  cutLink(): void
 }
 
 export type GatewayOptions = Partial<LinkOptions> & { site?: FakeSite; port?: number }
+
+/** A journal that a crash freezes: what comes later never reaches the disk. */
+function freezable(journal: JournalStore): JournalStore & { freeze(): void } {
+  let frozen = false
+  return {
+    load: () => journal.load(),
+    append: (record, sync) => (frozen ? new Promise<never>(() => {}) : journal.append(record, sync)),
+    close: () => Promise.resolve(),
+    freeze: () => (frozen = true),
+  }
+}
+
+/** Connections that a crash cuts. */
+function cuttable(connector: PeerConnector): PeerConnector & { cut(): void; cutOpen(): void } {
+  let isCut = false
+  const open = new Set<PeerConnection>()
+  return {
+    async connect(address) {
+      if (isCut) throw new Error('this process is dead')
+      const connection = await connector.connect(address)
+      open.add(connection)
+      return connection
+    },
+    cutOpen() {
+      for (const connection of open) connection.close()
+      open.clear()
+    },
+    cut() {
+      isCut = true
+      for (const connection of open) connection.close()
+    },
+  }
+}
 
 /** A gateway on a free port of 127.0.0.1, or on `port`. */
 export async function startGateway(options: GatewayOptions = {}): Promise<Gateway> {
   const { site = new FakeSite(), port = 0, ...rest } = options
   const journal = rest.journal ?? memoryJournal()
+  const disk = freezable(journal)
+  const connector = cuttable(rest.connector ?? createPeerConnector())
   let address = ''
   const link = createLink({
     kind: 'qix',
     bytesPerKey: 32,
     controlAddress: () => (address === '' ? undefined : address),
     totals: site,
-    connector: createPeerConnector(),
-    journal,
     clock: systemClock,
     random: systemRandom,
     log: silentLogger,
     ...rest,
+    connector,
+    journal: disk,
     batch: { maxWaitMs: 30, ...rest.batch },
     hold: { gapWaitMs: 30, ...rest.hold },
     timing: { inferAfterMs: 20, settleMs: 150, goneGraceMs: 100, ...rest.timing },
@@ -204,16 +245,16 @@ export async function startGateway(options: GatewayOptions = {}): Promise<Gatewa
     site,
     journal,
     address,
+    stop: () => link.stop(2_000).finally(() => server.shutdown(0)),
+    cutLink: () => connector.cutOpen(),
     async crash() {
+      disk.freeze()
+      connector.cut()
       await server.shutdown(0)
-      await crashLink(link)
+      for (const stream of site.streams) stream.cancel()
+      await link.stop(0)
     },
   }
-}
-
-/** Ends a link without the courtesies of `stop`. */
-async function crashLink(link: AgreedLink): Promise<void> {
-  await link.stop(0)
 }
 
 /** What unit `seed` gives under `id`, the same at both sites. */
