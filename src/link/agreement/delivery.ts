@@ -2,7 +2,7 @@
 import { avoidedCounts } from './totals.js'
 import { diverge, type Draft, emit, log, type Step } from './draft.js'
 import type { AgreementState, KeptBatch, SiteView } from './state.js'
-import { returnFlight, skipAfter } from './taking.js'
+import { returnFlight, skipAfter, withdraw } from './taking.js'
 
 /** Why the own SiteAgent can be sent nothing now; undefined where it can. */
 export function streamBlocked(state: AgreementState): string | undefined {
@@ -37,7 +37,7 @@ export function siteView(state: AgreementState): SiteView {
 }
 
 /** Two sites that both number from 1 with each WaitForSession must begin anew together. */
-function bothRestart(state: AgreementState): boolean {
+export function bothRestart(state: AgreementState): boolean {
   return state.site.restartsNumbering && state.peer?.site.restartsNumbering === true
 }
 
@@ -94,7 +94,15 @@ function launchFirst(step: Step, batch: KeptBatch): void {
     })
     return
   }
-  if (bothRestart(draft)) draft.epoch = { mine: site.stream ?? '', theirs: other.stream }
+  if (bothRestart(draft)) {
+    if (batch.stream !== site.stream || batch.peerStream !== other.stream) {
+      // Verified for WaitForSessions that are over: the other site would not deliver its copy in these.
+      draft.kept = draft.kept.filter((kept) => kept !== batch)
+      withdraw(step, batch, false)
+      return
+    }
+    draft.epoch = { mine: site.stream ?? '', theirs: other.stream }
+  }
   launch(step, batch)
 }
 

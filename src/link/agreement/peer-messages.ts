@@ -1,5 +1,5 @@
 /** What the other side says of batches, and how proposals come out. */
-import { resume } from './delivery.js'
+import { bothRestart, resume } from './delivery.js'
 import { diverge, emit, log, nextKeyNumber, type Step } from './draft.js'
 import type { AgreementMessage } from './events.js'
 import { proven } from './reconcile.js'
@@ -82,6 +82,13 @@ function takenInThere(step: Step, serial: number, total: bigint | undefined, ski
     return
   }
   const lost = draft.peer?.lost.find((batch) => batch.serial === serial)
+  if (lost !== undefined && draft.peer !== undefined && bothRestart(draft)) {
+    // Both begin anew with the next session: nothing of an older one is owed.
+    draft.peer = { ...draft.peer, lost: draft.peer.lost.filter((batch) => batch !== lost) }
+    draft.settled = serial
+    emit(step, { type: 'send', message: { type: 'takenIn', serial, total: undefined, skipped: true } })
+    return
+  }
   if (lost !== undefined) {
     diverge(step, {
       firstDifferingKey: nextKeyNumber(draft),
@@ -130,7 +137,11 @@ export function answered(step: Step, serial: number, outcome: 'verified' | 'mism
   emit(step, { type: 'commit', serial })
   draft.kept = [
     ...draft.kept,
-    { ...proposed, order: 'first', due: false, sentBefore: false, peerTotal: undefined, stream: draft.site.stream },
+    {
+      ...{ ...proposed, order: 'first', due: false, sentBefore: false, peerTotal: undefined },
+      stream: draft.site.stream,
+      peerStream: draft.peer?.site.stream,
+    },
   ]
 }
 

@@ -1,8 +1,8 @@
 /** Two gateways meet: where does each stand, and what follows for the batches in between? */
-import { resume, dropUnsettled, siteView } from './delivery.js'
+import { bothRestart, resume, dropUnsettled, siteView } from './delivery.js'
 import { diverge, type Draft, emit, log, nextKeyNumber, type Step } from './draft.js'
 import type { AgreementState, Hello, KeptBatch } from './state.js'
-import { compareTotals } from './taking.js'
+import { compareTotals, withdraw } from './taking.js'
 
 /** What we say first on a connection. */
 export function helloOf(state: AgreementState): Hello {
@@ -71,11 +71,21 @@ export function greeted(step: Step, hello: Hello): void {
   }
   draft.peer = { ...draft.peer, fits: true }
   sayUnsaid(step, hello)
+  forgetDoubts(step)
   if (hello.acceptsDivergence || (draft.accepting && hello.divergedAt !== undefined)) {
     if (draft.diverged !== undefined || hello.divergedAt !== undefined) resume(step, 'adopt')
   } else if (hello.divergedAt !== undefined) {
     diverge(step, { firstDifferingKey: hello.divergedAt, reason: 'the other gateway found it out' }, false)
   }
+}
+
+/** Where both sites begin anew with each session no total tells what became of a batch, and nobody needs to know. */
+function forgetDoubts(step: Step): void {
+  const { draft } = step
+  if (!bothRestart(draft)) return
+  const open = draft.doubts
+  draft.doubts = []
+  for (const doubt of open) if (doubt.order === 'first') withdraw(step, doubt, true)
 }
 
 /** Between the two Hellos batches went on: what the other side could not know is told now. */
@@ -120,6 +130,12 @@ function fit(step: Step, theirs: Hello): boolean {
   )
   for (const { serial, count } of theirs.ahead) {
     if (!dueSerials.has(serial) || held.has(serial)) continue
+    if (bothRestart(draft)) {
+      // Both begin anew with the next session: nothing of an older one is owed.
+      draft.settled = serial
+      emit(step, { type: 'send', message: { type: 'takenIn', serial, total: undefined, skipped: true } })
+      continue
+    }
     if (assumed.has(serial)) {
       log(step, 'warn', `batch ${serial} was being sent when this gateway died: its SiteAgent's next total tells`)
       draft.settled = serial

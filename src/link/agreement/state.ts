@@ -21,6 +21,8 @@ export interface KeptBatch extends BatchRef {
   readonly peerTotal: bigint | undefined
   /** The WaitForSession that was open when the batch was verified. */
   readonly stream: string | undefined
+  /** `first`: the other site's WaitForSession then, as it keeps it with its copy. */
+  readonly peerStream?: string | undefined
 }
 
 /** The batch that is on its way to the own SiteAgent. */
