@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import type { DummyEvent } from '../../src/standin/dummy-device.js'
-import { closeDummyLab, eventually, makeLink, type DummyLink } from './support/dummy-lab.js'
+import { closeDummyLab, eventually, makeLink, unhurried, type DummyLink } from './support/dummy-lab.js'
 
 afterEach(closeDummyLab)
 
@@ -10,19 +10,6 @@ const framesOf = (link: DummyLink): Extract<DummyEvent, { event: 'frame' }>[] =>
 function expectEqualKeys(link: DummyLink): void {
   const [ours, theirs] = link.keys()
   expect(ours).toEqual(theirs)
-}
-
-/** Frames that leave time to stop between two of them: what is on its way when a stream is cut may be lost, as upstream. */
-const unhurried = { our: { frameMs: 250 }, their: { frameMs: 250, faults: { endSessionHangs: false } } } as const
-
-/** Right after a block has come to both sites. */
-async function quietMoment(link: DummyLink): Promise<void> {
-  const count = (): number[] => [link.siteOfOurs.receivedKeys().length, link.siteOfTheirs.receivedKeys().length]
-  const before = link.theirs.keys.length
-  await eventually('a block at both sites', () => {
-    const [ours = 0, theirs = 0] = count()
-    return link.theirs.keys.length > before && ours === theirs && theirs === link.theirs.keys.length
-  })
 }
 
 describe('a stop and a start', () => {
@@ -35,13 +22,13 @@ describe('a stop and a start', () => {
     const link = await makeLink({ ours, left, ...unhurried })
     for (let round = 0; round < 2; round += 1) {
       await link.start()
-      await quietMoment(link)
+      await link.untilQuiet()
       await link.end()
       await link.ours.untilPart('session', 'none', 'listening')
     }
     // What came with the end, while nobody waited any more, comes out with the first block of the next session.
     await link.start()
-    await quietMoment(link)
+    await link.untilQuiet()
     expectEqualKeys(link)
     expect(link.ours.status().counts).toMatchObject({ received: link.theirs.keys.length, held: 0, dropped: {} })
   })

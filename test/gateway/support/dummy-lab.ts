@@ -61,6 +61,12 @@ export function freePort(): Promise<number> {
 /** Frames that are quick and yet have a remainder at both key lengths: 100 and a half bytes. */
 export const quick = { frameMs: 40, qubits: 804 } as const
 
+/**
+ * Frames that leave time to stop between two of them: what is on its way when a stream is cut may be lost, as upstream.
+ * The Alice answers EndSession.
+ */
+export const unhurried = { our: { frameMs: 300 }, their: { frameMs: 300, faults: { endSessionHangs: false } } } as const
+
 export interface OurOptions {
   readonly side: 'alice' | 'bob'
   readonly siteAgent?: string
@@ -184,6 +190,8 @@ export interface DummyLink {
   end(at?: StandinSiteAgent): Promise<unknown>
   /** Waits until both sites have so many keys. */
   untilKeys(count: number): Promise<void>
+  /** Resolves right after a block has come to both sites. */
+  untilQuiet(): Promise<void>
   /** Keys of both sites as far as both have them, as hex: ours, theirs. */
   keys(): readonly [string[], string[]]
 }
@@ -212,6 +220,13 @@ export async function makeLink(options: LinkOptions): Promise<DummyLink> {
     end: (at = a) => callUnary(clientOf(at), ISiteAgent.method.endKeyExchange, path),
     async untilKeys(count) {
       await eventually(`${count} keys at both sites`, () => received() >= count)
+    },
+    async untilQuiet() {
+      const before = theirs.keys.length
+      await eventually('a block at both sites', () => {
+        const [here, there] = [siteOfOurs.receivedKeys().length, siteOfTheirs.receivedKeys().length]
+        return theirs.keys.length > before && here === there && there === theirs.keys.length
+      })
     },
     keys() {
       const count = received()
