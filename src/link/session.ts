@@ -59,6 +59,8 @@ interface Active {
   connection: PeerConnection | undefined
   token: string | undefined
   ours: boolean
+  /** When RunSession came once more for it, monotonic ms. */
+  askedAgainMs: number | undefined
   prepared: boolean
   started: boolean
   /** The answer to RunSession: the outcome of the try that is under way. */
@@ -140,6 +142,7 @@ export class SessionLayer implements DevicePort {
     const running = this.#active
     if (running !== undefined && running.peerAddress === address && this.#ending === undefined) {
       if (!running.started) await running.trying
+      running.askedAgainMs = this.#options.clock.monotonicMs()
       return
     }
     if (running !== undefined || this.#ending !== undefined) await this.#end('a session with another peer begins', true)
@@ -183,6 +186,7 @@ export class SessionLayer implements DevicePort {
       connection: undefined,
       token: undefined,
       ours: false,
+      askedAgainMs: undefined,
       prepared: false,
       started: false,
       trying: undefined,
@@ -450,11 +454,21 @@ export class SessionLayer implements DevicePort {
       throw rpcError(Status.PERMISSION_DENIED, 'the session that runs here is with another peer')
     }
     await this.#end('the peer ends the session', false)
+    void this.#endByPeer(active)
   }
 
   /** The other gateway said that the session ends. */
   peerSaidBye(): void {
-    if (this.#active !== undefined) void this.#end('the peer ends the session', false)
+    if (this.#active !== undefined) void this.#endByPeer(this.#active)
+  }
+
+  async #endByPeer(active: Active): Promise<void> {
+    await this.#end('the peer ends the session', false)
+    const { askedAgainMs, parameters, peerAddress } = active
+    if (askedAgainMs === undefined || this.#stopped) return
+    if (this.#options.clock.monotonicMs() - askedAgainMs > ASKED_AGAIN_MS || this.#active !== undefined) return
+    // The SiteAgent's RunSession overtook the end of the old session: it was meant for a new one.
+    await quietly(this.#run(parameters, peerAddress))
   }
 
   /** Whether a caller is the other device of the session that runs. */
@@ -562,6 +576,8 @@ export class SessionLayer implements DevicePort {
 
 /** How long a session whose link is not open yet keeps its place, ms. */
 const OPENING_GRACE_MS = 2_000
+/** A RunSession that came so shortly before the peer's end of the session was meant for the next one, ms. */
+const ASKED_AGAIN_MS = 2_000
 /** How long a running session has to show that it lives, ms. */
 const LIFE_SIGN_MS = 800
 

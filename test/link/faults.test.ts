@@ -97,7 +97,7 @@ describe('a gateway that dies', () => {
     right.link.waitForSession(new Uint8Array(), again)
     const before = site.keys.length
     next = await feed(left, right, next, 'the left site is ahead', () => left.site.keys.length > before)
-    expect(left.link.linkStatusReport().warnings?.join()).toMatch(/owed to the other one/)
+    await until('owed, and said so', () => /owed to the other one/.test(left.link.linkStatusReport().warnings?.join() ?? ''))
     await crash(right)
     site.reading = true
     right = await gateway({ journal, site })
