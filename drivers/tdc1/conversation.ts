@@ -55,6 +55,7 @@ const QUIET_MS = 50
 const LONGEST_DRAIN_MS = 3_000
 /** The maker's own pause behind a setting. */
 const SETTING_PAUSE_MS = 100
+const IDENTITY_TRIES = 3
 const FIGURES_EVERY_MS = 1_000
 /** Pauses between two looks for overflow that nothing confirmed: doubled each time. */
 const FIRST_CHECK_PAUSE_MS = 10_000
@@ -142,19 +143,25 @@ export class Tdc1Conversation implements Conversation {
       )
       throw new GatewayError('E_DEVICE_PROTOCOL', `${this.handle.transport.path}: it does not stop sending`)
     }
-    const askedMs = clock.monotonicMs()
-    const line = await dialogue.ask(
-      { what: '*IDN?', bytes: ASK_IDENTITY, read: lineReader(), timeoutMs: ANSWER_MS },
-      signal,
-    )
-    this.shared.roundTripMs = Math.round((clock.monotonicMs() - askedMs) * 10) / 10
-    if (!line.includes(IDENTITY)) {
-      const said = `*IDN? was answered by "${line.slice(0, 60)}", which names no TDC1`
-      this.handle.doubt(said)
-      throw new GatewayError('E_DEVICE_PROTOCOL', `${this.handle.transport.path}: ${said}`)
+    let line = ''
+    for (let tries = 1; ; tries++) {
+      const askedMs = clock.monotonicMs()
+      line = await dialogue.ask(
+        { what: '*IDN?', bytes: ASK_IDENTITY, read: lineReader(), timeoutMs: ANSWER_MS },
+        signal,
+      )
+      this.shared.roundTripMs = Math.round((clock.monotonicMs() - askedMs) * 10) / 10
+      if (line.includes(IDENTITY)) break
+      const said = `*IDN? was answered by "${printable(line)}", which names no TDC1`
+      if (tries === IDENTITY_TRIES) {
+        this.handle.doubt(said)
+        throw new GatewayError('E_DEVICE_PROTOCOL', `${this.handle.transport.path}: ${said}`)
+      }
+      // Late records of a run before may stand in front of the answer.
+      await dialogue.drain(2 * QUIET_MS, LONGEST_DRAIN_MS, signal)
     }
     this.handle.doubt(undefined)
-    this.handle.identified(line.trim())
+    this.handle.identified(printable(line))
   }
 
   async #tag(signal: AbortSignal): Promise<void> {
@@ -321,4 +328,12 @@ export class Tdc1Conversation implements Conversation {
   async #write(bytes: Uint8Array, signal: AbortSignal): Promise<void> {
     await this.handle.transport.write(bytes, WRITE_MS, signal)
   }
+}
+
+/** An answer as it may be shown: without bytes of records that stand in front of it, and not too long. */
+function printable(line: string): string {
+  return line
+    .replaceAll(/[^\x20-\x7e]/g, '')
+    .trim()
+    .slice(0, 60)
 }

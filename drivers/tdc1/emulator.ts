@@ -108,7 +108,10 @@ class Tdc1Emulator implements DeviceEmulator {
         if (nowMs - lastMs > LONGEST_CATCH_UP_MS) this.#skippedMs += nowMs - lastMs
         lastMs = nowMs
         this.#unit.advance(this.#tick())
-        for (const bytes of this.#due.splice(0)) await this.#line.send(bytes, signal)
+        for (const bytes of this.#due.splice(0)) {
+          if (signal.aborted) break
+          await this.#line.send(bytes, signal)
+        }
         await sleep(clock, STEP_MS, signal)
       }
     } catch (error) {

@@ -33,7 +33,8 @@ export async function bench(
   emulatorOptions: Record<string, string>,
   driverOptions: Record<string, string> = {},
 ): Promise<Bench> {
-  const line = await openPtyLine(base)
+  // On a busy machine this process may stand still for longer than a UART would wait.
+  const line = await openPtyLine({ ...base, patienceMs: 5_000 })
   const unit = emulator.create({ ...base, line, options: emulatorOptions })
   const { device, ear } = makeDevice(line.path, driverOptions)
   const unitEnding = new AbortController()
@@ -53,8 +54,9 @@ export async function bench(
     async stop() {
       await stopDevice()
       unitEnding.abort()
-      await unitRunning
+      // First, so that nothing waits for a reader who is gone.
       await line.close()
+      await unitRunning
     },
   }
 }
