@@ -28,7 +28,7 @@ export function createKeyRoute(link: RoutedLink, pair: boolean): KeyRoute {
   const flush = (): void => {
     const keys = block
     block = []
-    link.deliverUnagreed(keys)
+    if (keys.length > 0) link.deliverUnagreed(keys)
   }
   return {
     take(id, key) {

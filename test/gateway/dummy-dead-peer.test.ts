@@ -85,15 +85,20 @@ describe('a peer that never answers', () => {
     await goesOn(ours, 'bob')
   })
 
-  it.each(['alice', 'bob'] as const)('SessionStarting: RunSession of our %s says so in time', async (side) => {
-    const [ours, peer] = await Promise.all([startOurs({ side }), startHandPeer()])
-    await ours.untilPart('tunnel', 'proven')
-    peer.hangs.add('SessionStarting')
-    const answer = promptly('RunSession', runSession(ours, peer.address))
-    await expect(answer).rejects.toMatchObject({ code: status.DEADLINE_EXCEEDED })
-    expect(ours.status().parts['session']).toMatchObject({ state: 'starting', facts: { peer: peer.address } })
-    await promptly('EndSession', endSession(ours))
-    await goesOn(ours, side)
+  it('SessionStarting: RunSession says so in time, to either side', async () => {
+    const sides = ['alice', 'bob'] as const
+    await Promise.all(
+      sides.map(async (side) => {
+        const [ours, peer] = await Promise.all([startOurs({ side }), startHandPeer()])
+        await ours.untilPart('tunnel', 'proven')
+        peer.hangs.add('SessionStarting')
+        const answer = promptly('RunSession', runSession(ours, peer.address))
+        await expect(answer).rejects.toMatchObject({ code: status.DEADLINE_EXCEEDED })
+        expect(ours.status().parts['session']).toMatchObject({ state: 'starting', facts: { peer: peer.address } })
+        await promptly('EndSession', endSession(ours))
+        await goesOn(ours, side)
+      }),
+    )
   })
 
   it('everything: our gateway ends within 5 s all the same', async () => {
