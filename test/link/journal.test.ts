@@ -1,0 +1,98 @@
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync, appendFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { DurableState } from '../../src/link/agreement/durable.js'
+import { fileJournal, type JournalStore, memoryJournal } from '../../src/link/journal.js'
+import { type Gateway, offer, startGateway, startSession, until } from './bench.js'
+
+let folder = ''
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'journal-'))
+})
+
+afterEach(() => {
+  rmSync(folder, { recursive: true, force: true })
+})
+
+function state(serial: number): DurableState {
+  return {
+    lineage: 'ab'.repeat(16),
+    settled: serial,
+    position: serial * 10,
+    nextSerial: serial + 1,
+    ahead: [{ serial: serial + 1, count: 3 }],
+    sending: [{ serial: serial + 2, count: 4, order: 'follow' }],
+    total: 2n ** 60n + BigInt(serial),
+    offset: -5n,
+    diverged: { firstDifferingKey: 2n ** 63n, reason: 'because' },
+    accepting: false,
+  }
+}
+
+describe('the journal', () => {
+  it('gives back the last record, with exact 64-bit numbers, and is for its user alone', async () => {
+    const path = join(folder, 'link.journal')
+    const journal = fileJournal(path)
+    expect(journal.load()).toBeUndefined()
+    await journal.append({ atMs: 1, state: state(1) }, true)
+    await journal.append({ atMs: 2, state: state(2) }, false)
+    await journal.close()
+    expect(fileJournal(path).load()).toEqual({ atMs: 2, state: state(2) })
+    expect(statSync(path).mode & 0o777).toBe(0o600)
+  })
+
+  it('loses nothing but the torn line of a process that died while it wrote', async () => {
+    const path = join(folder, 'link.journal')
+    const journal = fileJournal(path)
+    await journal.append({ atMs: 1, state: state(1) }, true)
+    await journal.close()
+    appendFileSync(path, '{"v":1,"atMs":2,"linea')
+    const again = fileJournal(path)
+    expect(again.load()).toEqual({ atMs: 1, state: state(1) })
+    await again.append({ atMs: 3, state: state(3) }, true)
+    await again.close()
+    expect(fileJournal(path).load()).toEqual({ atMs: 3, state: state(3) })
+  })
+
+  it('stays small', async () => {
+    const path = join(folder, 'link.journal')
+    const journal = fileJournal(path)
+    for (let serial = 0; serial < 2_000; serial += 1)
+      await journal.append({ atMs: serial, state: state(serial) }, false)
+    await journal.close()
+    expect(statSync(path).size).toBeLessThan(400_000)
+    expect(fileJournal(path).load()?.atMs).toBe(1_999)
+  })
+
+  it('is not begun anew over a file that is something else', () => {
+    const path = join(folder, 'link.journal')
+    writeFileSync(path, 'a photograph\n')
+    expect(() => fileJournal(path).load()).toThrow(/no journal/)
+    expect(readFileSync(path, 'utf8')).toBe('a photograph\n')
+  })
+})
+
+describe('a full disk', () => {
+  it('holds the batch back, says why, and loses nothing', async () => {
+    let full = true
+    const memory = memoryJournal()
+    const journal: JournalStore = {
+      ...memory,
+      append: (record, sync) =>
+        full ? Promise.reject(new Error('ENOSPC: no space left on device')) : memory.append(record, sync),
+    }
+    const left: Gateway = await startGateway({ journal })
+    const right: Gateway = await startGateway()
+    await startSession(left, right)
+    offer(left, 0, 100)
+    offer(right, 0, 100)
+    await until('said', () => /no space left/.test(left.link.linkStatusReport().reason ?? ''))
+    expect(left.site.keys).toEqual([])
+    full = false
+    await right.site.has(90)
+    expect(left.site.keys).toEqual(right.site.keys)
+    await Promise.all([left.crash(), right.crash()])
+  })
+})
