@@ -128,7 +128,8 @@ function explainedTotal(
   draft.site = { ...draft.site, mayBeRenewed: false, renewed: false, fresh: false, heardOnStream: true }
   if (reading.fell) {
     log(step, 'warn', `the SiteAgent's key store began anew: it holds ${report.total} keys`)
-    draft.offset = 0n
+    // What an operator accepted is adopted with the next batch at both sites: this one.
+    if (draft.offset !== 'adopt') draft.offset = 0n
   }
   // Doubts first: they were sent before.
   draft.doubts = []
@@ -155,7 +156,7 @@ function explainedTotal(
 /** The left store is new; the right one must be as well, or the two have parted. */
 function storeBeganAnew(step: Step): void {
   const { draft } = step
-  if (draft.ahead.length === 0) return
+  if (draft.ahead.length === 0 || draft.offset === 'adopt') return
   const other = draft.peer?.site
   if (other?.mayBeRenewed === true || other?.renewed === true || other?.restartsNumbering === true) return
   diverge(step, {

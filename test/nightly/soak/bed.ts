@@ -120,6 +120,7 @@ export class Bed {
 
   /** Nothing is on its way to a SiteAgent any more. */
   async quiet(): Promise<void> {
+    this.operator.rest()
     // A Java SiteAgent never stops a link: it loses its streams.
     if (this.options.program === 'java') this.both.forEach((site) => site.part('site-agent').send('kill-streams'))
     else await this.operator.endBoth()

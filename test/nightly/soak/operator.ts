@@ -12,8 +12,11 @@ import type { SoakSite } from './site.js'
 const callTimeoutMs = 20_000
 /** A Java SiteAgent never answers a StartNode that went well. */
 const javaStartMs = 1_500
+/** A Java site's link checker repeats a failed start; its own pause is 30 s. */
+const javaAgainMs = 500
 
 export class Operator {
+  #start = 0
   readonly #connections: Readonly<Record<SiteName, SiteConnection>>
 
   constructor(
@@ -35,19 +38,31 @@ export class Operator {
     return pathOf({ site: A.siteAgentAddress, deviceId: A.id }, { site: B.siteAgentAddress, deviceId: B.id })
   }
 
-  /** StartNode at the left site. Never rejects: what an operator sees of it proves nothing, keys do. */
+  /**
+   * StartNode at the left site. Never rejects: what an operator sees of it proves nothing, keys do. At a Java site it is
+   * repeated where it failed, as that site's own link checker would, until `rest`.
+   */
   async start(): Promise<void> {
-    const java = this.sites.A.program === 'java' || this.sites.B.program === 'java'
-    try {
-      await this.#connections.A.call(
-        ISiteAgent.method.startNode,
-        this.#path,
-        java ? javaStartMs : callTimeoutMs,
-        this.signal,
-      )
-    } catch (error) {
-      if (!(java && codeOf(error) === 'E_DEADLINE')) this.onLog(`StartNode: ${messageOf(error)}`)
+    this.#start += 1
+    const mine = this.#start
+    const java = this.sites.A.program === 'java'
+    const timeoutMs = java ? javaStartMs : callTimeoutMs
+    while (mine === this.#start) {
+      try {
+        await this.#connections.A.call(ISiteAgent.method.startNode, this.#path, timeoutMs, this.signal)
+        return
+      } catch (error) {
+        if (java && codeOf(error) === 'E_DEADLINE') return
+        this.onLog(`StartNode: ${messageOf(error)}`)
+        if (!java || this.signal.aborted) return
+      }
+      await new Promise((resolve) => setTimeout(resolve, javaAgainMs))
     }
+  }
+
+  /** Starts that failed are not repeated any more. */
+  rest(): void {
+    this.#start += 1
   }
 
   /** EndKeyExchange at one site; true where a link ran there. */
