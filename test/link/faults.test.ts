@@ -97,7 +97,9 @@ describe('a gateway that dies', () => {
     right.link.waitForSession(new Uint8Array(), again)
     const before = site.keys.length
     next = await feed(left, right, next, 'the left site is ahead', () => left.site.keys.length > before)
-    await until('owed, and said so', () => /owed to the other one/.test(left.link.linkStatusReport().warnings?.join() ?? ''))
+    await until('owed, and said so', () =>
+      /owed to the other one/.test(left.link.linkStatusReport().warnings?.join() ?? ''),
+    )
     await crash(right)
     site.reading = true
     right = await gateway({ journal, site })
