@@ -29,8 +29,8 @@ it('an operator may accept that one SiteAgent alone was restarted, and both site
   await until('the parting is told', () => left.link.linkStatusReport().state === 'diverged')
   left.link.acceptDivergence()
   // What was verified for the stores as they were is dropped; what comes from now on is delivered.
-  offer(left, 300, 400)
-  offer(right, 300, 400)
+  offer(left, 300, 430)
+  offer(right, 300, 430)
   await until('keys come again', () => left.site.keys.length > 50 && right.site.keys.length > before + 50)
   await until('as many came', () => right.site.keys.length - before === left.site.keys.length)
   expect(right.site.keys.slice(before)).toEqual(left.site.keys)
