@@ -59,11 +59,27 @@ function realDevice(path: string): string {
   }
 }
 
+/**
+ * The device by the name that was given, and by the node that this name stands for now: an absent one has a name only,
+ * and two names may stand for one node. A node's number is given away again once its device was pulled out, so an owner
+ * whose name no longer leads to the node has no claim on it.
+ */
+async function takeDevice(path: string, locks: InstanceLock[]): Promise<void> {
+  locks.push(await acquireLock('device', path, path, 'by name'))
+  const node = realDevice(path)
+  try {
+    locks.push(await acquireLock('device', node, path))
+  } catch (error) {
+    const owner = error instanceof GatewayError ? error.details['what'] : undefined
+    if (typeof owner !== 'string' || realDevice(owner) === node) throw error
+  }
+}
+
 async function takeLocks(plan: Plan): Promise<InstanceLock[]> {
   const locks: InstanceLock[] = []
   const { path, name, id } = plan.device
   try {
-    if (isNode(path)) locks.push(await acquireLock('device', realDevice(path), name))
+    if (isNode(path)) await takeDevice(path, locks)
     locks.push(await acquireLock('id', id, name, plan.siteAgent === undefined ? '' : formatHostPort(plan.siteAgent)))
     openStateFolder(plan.stateFolder)
     locks.push(await acquireLock('state folder', realDevice(plan.stateFolder), name))

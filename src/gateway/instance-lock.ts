@@ -88,7 +88,11 @@ export async function acquireLock(scope: string, name: string, what: string, wit
         {
           remedy:
             owner.pid === undefined ? 'stop it first' : `stop it first (kill ${owner.pid}), or attach another ${scope}`,
-          details: { scope, name, ...(owner.pid === undefined ? {} : { pid: owner.pid }) },
+          details: {
+            ...{ scope, name },
+            ...(owner.pid === undefined ? {} : { pid: owner.pid }),
+            ...(owner.what === undefined ? {} : { what: owner.what }),
+          },
         },
       )
     }

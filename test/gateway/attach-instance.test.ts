@@ -1,4 +1,4 @@
-import { existsSync, symlinkSync } from 'node:fs'
+import { existsSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { closeLab, startEmbeddedSshd, startGateway, startSiteAgent, startUnit, tempFolder } from './support/lab.js'
@@ -37,6 +37,36 @@ describe('a second attach', () => {
     expect(agent.devices().map(({ id }) => id)).toEqual([first.id])
     expect((await first.status()).parts['device']?.state).toBe('producing')
     expect((await first.stop()).code).toBe(0)
+  })
+
+  it('of another device is not refused because its node was that of another one before', async () => {
+    const folder = tempFolder()
+    const unit = await startUnit({ pair: 'one' })
+    const name = join(folder, 'ttyQIX')
+    symlinkSync(unit.path, name)
+    const first = startGateway({ device: name, side: 'alice', id: 'A_B_X' })
+    await first.untilPart('device', 'producing')
+    // As after a renumbering: the name by which the first one knows its device no longer leads to that node.
+    rmSync(name)
+    const node = realpathSync(unit.path)
+    const second = startGateway({ device: node, side: 'alice', id: 'A_B_Y' })
+    // It runs, and waits for the port, which the first one has not given back here.
+    await second.untilPart('device', 'busy')
+    // Whoever asks for that node again meets the one that claims it now.
+    const third = startGateway({ device: node, side: 'alice', id: 'A_B_Z' })
+    expect((await third.ended).code).toBe(8)
+    expect(third.stderr()).toContain(`process ${second.pid}`)
+  })
+
+  it('is refused too where the device came only after the first one had started', async () => {
+    const path = join(tempFolder(), 'ttyQIX')
+    const first = startGateway({ device: path, side: 'alice', id: 'A_B_X' })
+    await first.untilPart('device', 'absent')
+    await startUnit({ pair: 'late', link: path })
+    await first.untilPart('device', 'producing')
+    const second = startGateway({ device: path, side: 'alice', id: 'A_B_Y' })
+    expect((await second.ended).code).toBe(8)
+    expect(second.stderr()).toContain(`process ${first.pid}`)
   })
 
   it('starts at once after the first one was killed, and finds its way back to the same keys', async () => {
