@@ -31,6 +31,7 @@ interface Result {
 
 /** 1234567 → "1,234,567"; 0.123456 → "0.123". */
 function shown(value: number): string {
+  if (Number.isNaN(value)) return '-'
   if (Math.abs(value) >= 1_000) return Math.round(value).toLocaleString('en')
   return String(Number(value.toPrecision(3)))
 }
@@ -42,7 +43,9 @@ for (const name of wanted) {
   process.stderr.write(`${name} …\n`)
   try {
     const suite = (await import(file.href)) as Suite
-    results.push({ suite: name, figures: await suite.run() })
+    const figures = await suite.run()
+    results.push({ suite: name, figures })
+    if (figures.some(({ value }) => Number.isNaN(value))) process.exitCode = 1
   } catch (error) {
     const text = error instanceof Error ? error.message : String(error)
     process.stderr.write(`${name}: ${text}\n`)
