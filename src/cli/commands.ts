@@ -7,6 +7,7 @@ import { addDevicesCommand } from './devices.js'
 import { addEmulateCommand } from './emulate.js'
 import type { CliEnvironment } from './environment.js'
 import { addKeysCommand } from './keys.js'
+import { addLinkCommand } from './link.js'
 import { addRunCommand } from './run.js'
 import { addSiteCommand } from './site.js'
 import { addStandinCommand } from './standin.js'
@@ -24,6 +25,7 @@ export const commands: readonly ((program: Command, env: CliEnvironment) => void
   addDecodeCommand,
   addTunnelCommand,
   addSiteCommand,
+  addLinkCommand,
   addKeysCommand,
   addConfigCommand,
   addDemoCommand,
