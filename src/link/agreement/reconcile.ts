@@ -61,6 +61,8 @@ export function greeted(step: Step, hello: Hello): void {
   draft.connection = 'up'
   draft.nextSerial = Math.max(draft.nextSerial, hello.nextSerial)
   draft.peer = { site: hello.site, proven: false, fits: false, hello, lost: [] }
+  // The other side has acted on what was accepted here, and the connection was lost before we did.
+  if (draft.accepting && hello.divergedAt === undefined && draft.lineage !== hello.lineage) resume(step, 'adopt')
   if (draft.lineage === '' || draft.lineage !== hello.lineage || !fit(step, hello)) {
     log(
       step,
@@ -72,7 +74,7 @@ export function greeted(step: Step, hello: Hello): void {
   draft.peer = { ...draft.peer, fits: true }
   sayUnsaid(step, hello)
   forgetDoubts(step)
-  if (hello.acceptsDivergence || (draft.accepting && hello.divergedAt !== undefined)) {
+  if (hello.acceptsDivergence || draft.accepting) {
     if (draft.diverged !== undefined || hello.divergedAt !== undefined) resume(step, 'adopt')
   } else if (hello.divergedAt !== undefined) {
     diverge(step, { firstDifferingKey: hello.divergedAt, reason: 'the other gateway found it out' }, false)
