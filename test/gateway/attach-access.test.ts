@@ -11,6 +11,7 @@ import { RpcError } from '../../src/rpc/rpc-error.js'
 import { PATIENCE_MS } from '../support/cli.js'
 import {
   closeLab,
+  deviceId,
   onCleanup,
   startAttach,
   startGateway,
@@ -110,10 +111,10 @@ describe('keys are for the host of the tunnel alone', () => {
     const home = tempFolder()
     writeFileSync(
       join(home, 'qkd-gw.toml'),
-      `[device]\npath = "${unit.path}"\ndriver = "qix"\nside = "bob"\nid = "A_B_B"\n` +
+      `[device]\npath = "${unit.path}"\ndriver = "qix"\nside = "bob"\nid = "${deviceId('B')}"\n` +
         '[server]\nlisten = "127.0.0.1:0"\ntrustLoopback = false\n[log]\nformat = "json"\n',
     )
-    const gateway = startAttach({ args: [], id: 'A_B_B', home })
+    const gateway = startAttach({ args: [], id: deviceId('B'), home })
     const { parts } = await gateway.untilPart('server', 'serving')
     const address = parts['server']?.facts?.['address']
     const local = await channelFrom('127.0.0.1', typeof address === 'string' ? address : '')

@@ -3,7 +3,15 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { generateSshKey } from '../../src/standin/sshd.js'
 import { runCli } from '../support/cli.js'
-import { closeLab, startDebianSshd, startEmbeddedSshd, startGateway, startUnit, tempFolder } from './support/lab.js'
+import {
+  closeLab,
+  deviceId,
+  startDebianSshd,
+  startEmbeddedSshd,
+  startGateway,
+  startUnit,
+  tempFolder,
+} from './support/lab.js'
 import { keygen } from '../tunnel/real-sshd.js'
 
 afterEach(closeLab)
@@ -14,7 +22,7 @@ async function attach(args: readonly string[], folder = tempFolder()): ReturnTyp
   return runCli(['attach', ...args], { env, cwd: folder })
 }
 
-const ordinary = ['--driver', 'qix', '--side', 'alice', '--id', 'A_B_A', '--listen', '127.0.0.1:0']
+const ordinary = ['--driver', 'qix', '--side', 'alice', '--id', deviceId('A'), '--listen', '127.0.0.1:0']
 
 describe('attach ends by itself with an exit code of its own', () => {
   it.each([
@@ -55,7 +63,7 @@ describe('attach ends by itself with an exit code of its own', () => {
 
   it('3 for a service on all addresses whose registered address nobody named', async () => {
     const { code, stderr } = await attach([
-      ...['/dev/null', '--driver', 'qix', '--side', 'alice', '--id', 'A_B_A'],
+      ...['/dev/null', '--driver', 'qix', '--side', 'alice', '--id', deviceId('A')],
       ...['--listen', '0.0.0.0:9000', '--site-agent', '127.0.0.1:8000'],
     ])
     expect(stderr).toContain('--control-address')
@@ -119,7 +127,7 @@ describe('attach ends by itself with an exit code of its own', () => {
 
   it('9 for simulated keys on their way to another machine, naming the flag that allows it', async () => {
     const { code, stderr } = await attach([
-      ...['dummy:', '--side', 'alice', '--id', 'A_B_A', '--listen', '127.0.0.1:0'],
+      ...['dummy:', '--side', 'alice', '--id', deviceId('A'), '--listen', '127.0.0.1:0'],
       ...['--site-agent', '192.0.2.1:8000'],
     ])
     expect(stderr).toContain('--allow-unsafe not-secret-keys')

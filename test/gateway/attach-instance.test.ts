@@ -1,7 +1,15 @@
 import { existsSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
-import { closeLab, startEmbeddedSshd, startGateway, startSiteAgent, startUnit, tempFolder } from './support/lab.js'
+import {
+  closeLab,
+  deviceId,
+  startEmbeddedSshd,
+  startGateway,
+  startSiteAgent,
+  startUnit,
+  tempFolder,
+} from './support/lab.js'
 
 afterEach(closeLab)
 
@@ -20,10 +28,10 @@ describe('a second attach', () => {
     const unused = join(folder, 'state')
 
     const attempts = {
-      device: { device: unit.path, id: 'A_B_X', stateFolder: unused },
-      'device under another name': { device: alias, id: 'A_B_X', stateFolder: unused },
+      device: { device: unit.path, id: deviceId('X'), stateFolder: unused },
+      'device under another name': { device: alias, id: deviceId('X'), stateFolder: unused },
       id: { device: other.path, id: first.id, stateFolder: unused },
-      'state folder': { device: other.path, id: 'A_B_X', stateFolder: first.stateFolder },
+      'state folder': { device: other.path, id: deviceId('X'), stateFolder: first.stateFolder },
     }
     for (const [what, options] of Object.entries(attempts)) {
       const second = startGateway({ side: 'alice', ssh, siteAgent: agent.address, ...options })
@@ -44,27 +52,27 @@ describe('a second attach', () => {
     const unit = await startUnit({ pair: 'one' })
     const name = join(folder, 'ttyQIX')
     symlinkSync(unit.path, name)
-    const first = startGateway({ device: name, side: 'alice', id: 'A_B_X' })
+    const first = startGateway({ device: name, side: 'alice', id: deviceId('X') })
     await first.untilPart('device', 'producing')
     // As after a renumbering: the name by which the first one knows its device no longer leads to that node.
     rmSync(name)
     const node = realpathSync(unit.path)
-    const second = startGateway({ device: node, side: 'alice', id: 'A_B_Y' })
+    const second = startGateway({ device: node, side: 'alice', id: deviceId('Y') })
     // It runs, and waits for the port, which the first one has not given back here.
     await second.untilPart('device', 'busy')
     // Whoever asks for that node again meets the one that claims it now.
-    const third = startGateway({ device: node, side: 'alice', id: 'A_B_Z' })
+    const third = startGateway({ device: node, side: 'alice', id: deviceId('Z') })
     expect((await third.ended).code).toBe(8)
     expect(third.stderr()).toContain(`process ${second.pid}`)
   })
 
   it('is refused too where the device came only after the first one had started', async () => {
     const path = join(tempFolder(), 'ttyQIX')
-    const first = startGateway({ device: path, side: 'alice', id: 'A_B_X' })
+    const first = startGateway({ device: path, side: 'alice', id: deviceId('X') })
     await first.untilPart('device', 'absent')
     await startUnit({ pair: 'late', link: path })
     await first.untilPart('device', 'producing')
-    const second = startGateway({ device: path, side: 'alice', id: 'A_B_Y' })
+    const second = startGateway({ device: path, side: 'alice', id: deviceId('Y') })
     expect((await second.ended).code).toBe(8)
     expect(second.stderr()).toContain(`process ${first.pid}`)
   })

@@ -155,13 +155,18 @@ export interface GatewayProcess extends CliProcess {
   stop(): CliProcess['ended']
 }
 
+/** An id of the form that Java sites need, and that no other test process uses: ids are locked machine-wide. */
+export function deviceId(own: string): string {
+  return [`A${process.pid}`, `B${process.pid}`, `${own}${process.pid}`].join('_')
+}
+
 /** Settings that make tests quick; everything else is as in a lab. */
 const quickToml = '[tunnel]\nprobeIntervalMs = 500\nretryFirstMs = 100\nretryMaxMs = 500\n[site]\npollMs = 500\n'
 
 /** `qkd-gw attach` with flags for all that the options say, and with a home of its own. */
 export function startGateway(options: GatewayOptions): GatewayProcess {
   const home = tempFolder()
-  const id = options.id ?? (options.side === 'alice' ? 'A_B_A' : 'A_B_B')
+  const id = options.id ?? deviceId(options.side === 'alice' ? 'A' : 'B')
   const stateFolder = options.stateFolder ?? join(home, 'state')
   const config = join(home, 'quick.toml')
   writeFileSync(config, quickToml)
