@@ -1,8 +1,6 @@
 /** Runs the agreement: turns what happens into events, and does what it asks for. */
 import { status as Status } from '@grpc/grpc-js'
-import { createBackoff } from '../base/backoff.js'
 import type { Clock, Timer } from '../base/clock.js'
-import { messageOf } from '../base/errors.js'
 import type { Random } from '../base/random.js'
 import { wipe } from '../base/wipe.js'
 import type { Logger } from '../observe/log.js'
@@ -17,7 +15,10 @@ import { type AgreementState, initialState } from './agreement/state.js'
 import type { ChannelListener, LinkChannel } from './channel.js'
 import type { DropReason } from './counts.js'
 import { Desk } from './desk.js'
+import { greetingProblem } from './greeting.js'
 import type { JournalStore } from './journal.js'
+import { JournalWriter } from './journal-writer.js'
+import { KeyStreams } from './key-streams.js'
 import {
   agreementMessage,
   announceMessage,
@@ -30,13 +31,12 @@ import {
   type PeerMessage,
   pingMessage,
   pongMessage,
-  proposeMessage,
   readMessage,
   verifiedMessage,
 } from './messages.js'
-import { type BatchOptions, type HoldOptions, keysPerMessage, MAX_MISMATCHES, type TimingOptions } from './options.js'
+import { type BatchOptions, type HoldOptions, MAX_MISMATCHES, type TimingOptions } from './options.js'
+import { Proposals } from './proposals.js'
 import { type SiteWatch, watchSite } from './site-watch.js'
-import { equalBytes, sacrificedKeys } from './verification.js'
 
 export interface RuntimeOptions {
   readonly greeting: Greeting
@@ -58,8 +58,6 @@ export interface RuntimeOptions {
 const COALESCE_MS = 1
 /** How often what nobody tells of is looked at: the SiteAgent's dialect, its reports, whether it reads. */
 const LOOK_MS = 50
-/** A message that is not with the transport by then shows a SiteAgent that does not read. */
-const STALLED_AFTER_MS = 1_000
 /** Ids of one Announce. */
 const ANNOUNCE_IDS = 50_000
 
@@ -67,7 +65,9 @@ export class AgreementRuntime {
   readonly desk: Desk
   readonly #options: RuntimeOptions
   readonly #watch: SiteWatch
-  readonly #streams = new Map<string, KeyStream>()
+  readonly #streams: KeyStreams
+  readonly #proposals: Proposals
+  readonly #journal: JournalWriter
   readonly #incarnation: Uint8Array
   #state: AgreementState
   #queue: AgreementEvent[] = []
@@ -75,10 +75,8 @@ export class AgreementRuntime {
   #channel: LinkChannel | undefined
   #greeted = false
   #announcedAnything = false
-  /** What the other side must answer a proposal with. */
-  #expectedPoint: { serial: number; point: Uint8Array } | undefined
+  /** Right: what proves to the other side that we hold the keys of the batch being prepared. */
   #answerPoint: Uint8Array | undefined
-  #streamCounter = 0
   #timer: Timer | undefined
   #workTimer: Timer | undefined
   #formAtMs: number | undefined
@@ -88,23 +86,23 @@ export class AgreementRuntime {
   #lastPingMs = 0
   #pings = 0n
   #settleWaiters: (() => void)[] = []
-  #journalProblem: string | undefined
   #peerMismatch: string | undefined
   #lastConfirmedMs: number | undefined
-  #sendingSinceMs: number | undefined
   #inferredKeys = 0n
   #closed = false
-  readonly #stopJournal = new AbortController()
 
   constructor(options: RuntimeOptions) {
     this.#options = options
-    const { batch: _, hold, timing, random, greeting } = options
+    const { batch, hold, timing, random, greeting } = options
     this.desk = new Desk(greeting.keyBytes, {
       maxHeldKeys: hold.maxKeys,
       maxHeldMs: hold.maxAgeMs,
       gapWaitMs: hold.gapWaitMs,
     })
     this.#incarnation = random.bytes(16)
+    this.#streams = new KeyStreams(Buffer.from(this.#incarnation.subarray(0, 8)).toString('hex'), greeting.keyBytes)
+    this.#proposals = new Proposals(this.desk, batch)
+    this.#journal = new JournalWriter(options)
     const limits = {
       // A little less than what a stop waits for, so that it sees the outcome.
       settleMs: Math.max(1, timing.settleMs - 50),
@@ -133,7 +131,7 @@ export class AgreementRuntime {
     readonly blocked: string | undefined
   } {
     return {
-      journalProblem: this.#journalProblem,
+      journalProblem: this.#journal.problem,
       peerMismatch: this.#peerMismatch,
       lastConfirmedMs: this.#lastConfirmedMs,
       inferredKeys: this.#inferredKeys,
@@ -179,24 +177,15 @@ export class AgreementRuntime {
   }
 
   openStream(stream: KeyStream): void {
-    this.#streamCounter += 1
-    const counter = new Uint8Array(4)
-    new DataView(counter.buffer).setUint32(0, this.#streamCounter)
-    const name = Buffer.concat([this.#incarnation.subarray(0, 8), counter]).toString('hex')
-    this.#streams.set(name, stream)
+    const name = this.#streams.add(stream)
     this.#watch.look()
     this.dispatch({ type: 'streamOpened', stream: name, nowMs: this.#nowMs() })
     const onEnd = (): void => {
-      this.#streams.delete(name)
+      this.#streams.remove(name)
       this.dispatch({ type: 'streamEnded', stream: name, nowMs: this.#nowMs() })
     }
     if (stream.signal.aborted) onEnd()
     else stream.signal.addEventListener('abort', onEnd, { once: true })
-  }
-
-  /** Ends every WaitForSession. */
-  endStreams(code: number, reason: string): void {
-    for (const stream of this.#streams.values()) stream.end(code, reason)
   }
 
   offerKey(id: bigint, key: Uint8Array): void {
@@ -272,7 +261,7 @@ export class AgreementRuntime {
   #channelGone(): void {
     this.#channel = undefined
     this.#greeted = false
-    this.#forgetPoint()
+    this.#proposals.forget()
     this.dispatch({ type: 'disconnected', nowMs: this.#nowMs() })
     this.desk.reconnected()
   }
@@ -285,8 +274,7 @@ export class AgreementRuntime {
     this.#timer?.cancel()
     this.#workTimer?.cancel()
     this.desk.close()
-    this.#stopJournal.abort()
-    await this.#options.journal.close()
+    await this.#journal.close()
   }
 
   // ---- the state machine --------------------------------------------------------------------------------------
@@ -337,8 +325,7 @@ export class AgreementRuntime {
       case 'announceAnew':
         return this.#announceAnew()
       case 'endStream':
-        this.#streams.get(effect.stream)?.end(Status.CANCELLED, effect.reason)
-        return
+        return this.#streams.end(effect.stream, Status.CANCELLED, effect.reason)
       case 'log':
         log[effect.level](effect.text)
         return
@@ -354,51 +341,19 @@ export class AgreementRuntime {
     this.desk.delivered(serial)
   }
 
-  #deliver(serial: number, streamName: string): void {
-    const stream = this.#streams.get(streamName)
+  #deliver(serial: number, stream: string): void {
     const batch = this.desk.batch(serial)
-    if (stream === undefined || batch === undefined) return
-    const { keyBytes } = this.desk
-    const keys = Array.from(batch.ids, (_, index) => batch.keys.subarray(index * keyBytes, (index + 1) * keyBytes))
-    const sentAtMs = this.#nowMs()
-    this.#sendingSinceMs = sentAtMs
-    void stream.send(keys).then((result) => {
-      if (this.#sendingSinceMs === sentAtMs) this.#sendingSinceMs = undefined
+    if (batch === undefined) return
+    void this.#streams.send(stream, batch, this.#nowMs()).then((result) => {
       if (result === 'sent') this.dispatch({ type: 'handedOver', serial, nowMs: this.#nowMs() })
       this.#look()
     })
   }
 
   async #write(record: DurableState, awaited: number | undefined): Promise<void> {
-    const { clock, journal, log, random } = this.#options
-    const entry = { atMs: clock.nowMs(), state: record }
-    if (awaited === undefined) {
-      try {
-        await journal.append(entry, false)
-      } catch (error) {
-        log.warn(
-          { reason: messageOf(error) },
-          'the journal of the link could not be written; the next batch waits for it',
-        )
-      }
-      return
-    }
-    const backoff = createBackoff({ firstMs: 100, maxMs: 5_000 }, random)
-    while (!this.#stopJournal.signal.aborted) {
-      try {
-        await journal.append(entry, true)
-        this.#journalProblem = undefined
-        this.dispatch({ type: 'journalled', serial: awaited, nowMs: this.#nowMs() })
-        return
-      } catch (error) {
-        this.#journalProblem = messageOf(error)
-        const pauseMs = backoff.nextMs()
-        log.error(
-          { reason: this.#journalProblem, pauseMs },
-          'the journal of the link cannot be written: a batch waits for it',
-        )
-        await new Promise<void>((resolve) => clock.after(pauseMs, resolve))
-      }
+    if (awaited === undefined) await this.#journal.note(record)
+    else if (await this.#journal.secure(record)) {
+      this.dispatch({ type: 'journalled', serial: awaited, nowMs: this.#nowMs() })
     }
   }
 
@@ -448,9 +403,7 @@ export class AgreementRuntime {
       case 'propose':
         return this.#prepare(message)
       case 'verified': {
-        const expected = this.#expectedPoint
-        const genuine = expected?.serial === message.serial && equalBytes(expected.point, message.point)
-        this.#forgetPoint()
+        const genuine = this.#proposals.isGenuine(message.serial, message.point)
         this.dispatch({ type: 'verified', serial: message.serial, genuine, nowMs })
         return
       }
@@ -468,34 +421,13 @@ export class AgreementRuntime {
   }
 
   #prepare(message: PeerMessage & { readonly type: 'propose' }): void {
-    const { serial, ids, sacrificed, tag } = message
-    const state = this.#state
-    const { keyBytes } = this.desk
-    const wrong =
-      state.role !== 'right'
-        ? 'Propose: only the left side proposes'
-        : state.stopped !== undefined
-          ? state.stopped
-          : serial < state.nextSerial
-            ? 'Propose.serial: was used before'
-            : sacrificed !== sacrificedKeys(keyBytes)
-              ? 'Propose.sacrificed: gives up another number of keys'
-              : ids.length - sacrificed > keysPerMessage(keyBytes, this.#options.batch.maxKeys)
-                ? 'Propose.ids: too many for a batch'
-                : state.kept.length >= 6
-                  ? 'Propose: too many batches are under way'
-                  : undefined
-    if (wrong !== undefined) return this.#perform({ type: 'protocolError', text: wrong })
-    const result = this.desk.prepare(serial, ids, sacrificed, tag)
+    const { serial, ids, sacrificed } = message
+    const result = this.#proposals.prepare(this.#state, message)
+    if (typeof result === 'string') return this.#perform({ type: 'protocolError', text: result })
     if (result.outcome === 'equal') this.#answerPoint = result.point
     const count = ids.length - sacrificed
     this.dispatch({ type: 'prepared', serial, count, outcome: result.outcome, nowMs: this.#nowMs() })
     this.#answerPoint = undefined
-  }
-
-  #forgetPoint(): void {
-    wipe(this.#expectedPoint?.point)
-    this.#expectedPoint = undefined
   }
 
   // ---- work that keys, time or news make possible -------------------------------------------------------------
@@ -525,30 +457,13 @@ export class AgreementRuntime {
     this.#formAtMs = undefined
     const wanted = wantedBatch(this.#state)
     if (wanted === undefined) return
-    const { batch } = this.#options
-    const { keyBytes } = this.desk
-    const maxKeys = keysPerMessage(keyBytes, wanted.small ? batch.maxInferredKeys : batch.maxKeys)
-    const formed = this.desk.form({
-      serial: wanted.serial,
-      maxKeys,
-      minKeys: Math.min(batch.minKeys, maxKeys),
-      maxWaitMs: batch.maxWaitMs,
-      avoidCounts: wanted.avoidCounts,
-      nowMs: this.#nowMs(),
-    })
+    const formed = this.#proposals.form(wanted, this.#nowMs())
     if ('retryAtMs' in formed) {
       this.#formAtMs = formed.retryAtMs
       return
     }
-    const { proposal } = formed
-    const { sacrificedIds, ids } = proposal.batch
-    const all = new BigUint64Array(sacrificedIds.length + ids.length)
-    all.set(sacrificedIds)
-    all.set(ids, sacrificedIds.length)
-    this.#forgetPoint()
-    this.#expectedPoint = { serial: wanted.serial, point: proposal.point }
-    this.dispatch({ type: 'formed', serial: wanted.serial, count: ids.length, nowMs: this.#nowMs() })
-    this.#channel?.send(proposeMessage(wanted.serial, all, sacrificedIds.length, proposal.tag))
+    this.dispatch({ type: 'formed', serial: wanted.serial, count: formed.count, nowMs: this.#nowMs() })
+    this.#channel?.send(formed.message)
   }
 
   #tellDropped(through: bigint, reason: DropReason): void {
@@ -564,13 +479,11 @@ export class AgreementRuntime {
 
   #look(): void {
     this.#watch.look()
-    const stream = this.#streams.get(this.#state.site.stream ?? '')
-    if (stream === undefined) return
     const nowMs = this.#nowMs()
-    // A message on its way makes every stream unwritable for a moment; only what lasts is worth telling.
-    const passing = this.#sendingSinceMs !== undefined && nowMs - this.#sendingSinceMs < STALLED_AFTER_MS
-    const writable = stream.writable || passing
-    if (writable !== this.#state.site.writable) this.dispatch({ type: 'writable', writable, nowMs })
+    const writable = this.#streams.writable(this.#state.site.stream, nowMs)
+    if (writable !== undefined && writable !== this.#state.site.writable) {
+      this.dispatch({ type: 'writable', writable, nowMs })
+    }
   }
 
   #armTimer(): void {
@@ -600,16 +513,4 @@ export class AgreementRuntime {
       this.#channel.close(Status.DEADLINE_EXCEEDED, 'no sign of life')
     } else if (nowMs - this.#lastPingMs >= pingMs) this.ping()
   }
-}
-
-/** Why two ends cannot be a link; undefined where they can. */
-export function greetingProblem(mine: Greeting, theirs: Greeting): string | undefined {
-  if (mine.version !== theirs.version) {
-    return `this gateway speaks version ${mine.version} of the link service and the other one version ${theirs.version}: update the older one`
-  }
-  if (mine.kind !== theirs.kind) return `kind: "${mine.kind}" here, "${theirs.kind}" at the other end`
-  if (mine.keyBytes !== theirs.keyBytes) {
-    return `bytesPerKey: ${mine.keyBytes} here, ${theirs.keyBytes} at the other end`
-  }
-  return undefined
 }
