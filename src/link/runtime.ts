@@ -13,25 +13,18 @@ import { isSettling, nextTickMs, transition } from './agreement/machine.js'
 import { helloOf } from './agreement/reconcile.js'
 import { type AgreementState, initialState } from './agreement/state.js'
 import type { ChannelListener, LinkChannel } from './channel.js'
+import { Conversation, type SaidMessage } from './conversation.js'
 import type { DropReason } from './counts.js'
 import { Desk } from './desk.js'
-import { greetingProblem } from './greeting.js'
 import type { JournalStore } from './journal.js'
 import { JournalWriter } from './journal-writer.js'
 import { KeyStreams } from './key-streams.js'
 import {
   agreementMessage,
   announceMessage,
-  byeMessage,
   dropThroughMessage,
   type Greeting,
-  helloMessage,
-  type LinkMessage,
-  MessageError,
   type PeerMessage,
-  pingMessage,
-  pongMessage,
-  readMessage,
   verifiedMessage,
 } from './messages.js'
 import { type BatchOptions, type HoldOptions, MAX_MISMATCHES, type TimingOptions } from './options.js'
@@ -68,12 +61,11 @@ export class AgreementRuntime {
   readonly #streams: KeyStreams
   readonly #proposals: Proposals
   readonly #journal: JournalWriter
+  readonly #talk: Conversation
   readonly #incarnation: Uint8Array
   #state: AgreementState
   #queue: AgreementEvent[] = []
   #draining = false
-  #channel: LinkChannel | undefined
-  #greeted = false
   #announcedAnything = false
   /** Right: what proves to the other side that we hold the keys of the batch being prepared. */
   #answerPoint: Uint8Array | undefined
@@ -82,11 +74,7 @@ export class AgreementRuntime {
   #formAtMs: number | undefined
   /** Whatever else re-arms the timer, it is looked then. */
   #lookAtMs = 0
-  #lastHeardMs = 0
-  #lastPingMs = 0
-  #pings = 0n
   #settleWaiters: (() => void)[] = []
-  #peerMismatch: string | undefined
   #lastConfirmedMs: number | undefined
   #inferredKeys = 0n
   #closed = false
@@ -103,6 +91,18 @@ export class AgreementRuntime {
     this.#streams = new KeyStreams(Buffer.from(this.#incarnation.subarray(0, 8)).toString('hex'), greeting.keyBytes)
     this.#proposals = new Proposals(this.desk, batch)
     this.#journal = new JournalWriter(options)
+    this.#talk = new Conversation({
+      ...options,
+      maxIds: hold.maxKeys * 2,
+      pingMs: timing.pingMs,
+      onConnected: () => this.#connected(),
+      onHello: (hello) => this.dispatch({ type: 'hello', hello, nowMs: this.#nowMs() }),
+      onMessage: (message) => this.#understand(message),
+      onGone: (ended) => {
+        this.#disconnected()
+        if (ended !== undefined) options.onChannelLost(ended.code, ended.reason)
+      },
+    })
     const limits = {
       // A little less than what a stop waits for, so that it sees the outcome.
       settleMs: Math.max(1, timing.settleMs - 50),
@@ -132,7 +132,7 @@ export class AgreementRuntime {
   } {
     return {
       journalProblem: this.#journal.problem,
-      peerMismatch: this.#peerMismatch,
+      peerMismatch: this.#talk.mismatch,
       lastConfirmedMs: this.#lastConfirmedMs,
       inferredKeys: this.#inferredKeys,
       blocked: linkBlocked(this.#state),
@@ -150,7 +150,7 @@ export class AgreementRuntime {
   // ---- what happens -------------------------------------------------------------------------------------------
 
   beginSession(role: 'left' | 'right'): void {
-    this.#peerMismatch = undefined
+    this.#talk.forgetMismatch()
     this.dispatch({ type: 'session', role, freshLineage: this.#randomHex(), nowMs: this.#nowMs() })
   }
 
@@ -213,54 +213,35 @@ export class AgreementRuntime {
 
   /** Takes an open channel over; a former one is closed. */
   attach(channel: LinkChannel): ChannelListener {
-    this.detach('another connection took its place')
-    this.#channel = channel
-    this.#lastHeardMs = this.#nowMs()
-    this.#lastPingMs = this.#nowMs()
-    this.desk.reconnected()
-    this.#greeted = false
-    this.#announcedAnything = false
-    this.dispatch({ type: 'connected', nowMs: this.#nowMs() })
-    return {
-      onMessage: (message) => {
-        if (this.#channel === channel) this.#receive(message)
-      },
-      onClosed: (code, reason) => {
-        if (this.#channel !== channel) return
-        this.#channelGone()
-        this.#options.onChannelLost(code, reason)
-      },
-    }
+    return this.#talk.attach(channel)
   }
 
-  /** Closes the channel, if one is open. */
-  detach(reason: string, code: number = Status.OK): void {
-    const channel = this.#channel
-    if (channel === undefined) return
-    if (code === Number(Status.OK)) channel.send(byeMessage(reason))
-    this.#channelGone()
-    channel.close(code, reason)
+  /** Closes the channel in good order, if one is open. */
+  detach(reason: string): void {
+    this.#talk.detach(reason)
   }
 
   get connected(): boolean {
-    return this.#channel !== undefined
+    return this.#talk.connected
   }
 
-  /** Whether the other side has answered on the open channel lately. */
+  /** Monotonic ms of the other side's last message. */
   get lastHeardMs(): number {
-    return this.#lastHeardMs
+    return this.#talk.lastHeardMs
   }
 
   /** Asks for a sign of life now. */
   ping(): void {
-    this.#pings += 1n
-    this.#lastPingMs = this.#nowMs()
-    this.#channel?.send(pingMessage(this.#pings))
+    this.#talk.ping()
   }
 
-  #channelGone(): void {
-    this.#channel = undefined
-    this.#greeted = false
+  #connected(): void {
+    this.desk.reconnected()
+    this.#announcedAnything = false
+    this.dispatch({ type: 'connected', nowMs: this.#nowMs() })
+  }
+
+  #disconnected(): void {
     this.#proposals.forget()
     this.dispatch({ type: 'disconnected', nowMs: this.#nowMs() })
     this.desk.reconnected()
@@ -301,13 +282,13 @@ export class AgreementRuntime {
     const { log } = this.#options
     switch (effect.type) {
       case 'sendHello':
-        this.#channel?.send(helloMessage(this.#options.greeting, helloOf(this.#state), this.#incarnation))
+        this.#talk.sayHello(helloOf(this.#state), this.#incarnation)
         return
       case 'send':
-        this.#channel?.send(agreementMessage(effect.message))
+        this.#talk.send(agreementMessage(effect.message))
         return
       case 'sendVerified':
-        if (this.#answerPoint !== undefined) this.#channel?.send(verifiedMessage(effect.serial, this.#answerPoint))
+        if (this.#answerPoint !== undefined) this.#talk.send(verifiedMessage(effect.serial, this.#answerPoint))
         return
       case 'journal':
         void this.#write(effect.record, effect.awaited)
@@ -330,8 +311,7 @@ export class AgreementRuntime {
         log[effect.level](effect.text)
         return
       case 'protocolError':
-        log.warn({ reason: effect.text }, 'the other gateway says what cannot be; the link is closed')
-        this.#channel?.close(Status.INVALID_ARGUMENT, effect.text)
+        this.#talk.refuse(effect.text)
     }
   }
 
@@ -359,39 +339,7 @@ export class AgreementRuntime {
 
   // ---- messages -----------------------------------------------------------------------------------------------
 
-  #receive(wire: LinkMessage): void {
-    this.#lastHeardMs = this.#nowMs()
-    let message: PeerMessage
-    try {
-      message = readMessage(wire, this.#options.hold.maxKeys * 2)
-    } catch (error) {
-      if (!(error instanceof MessageError)) throw error
-      this.#perform({ type: 'protocolError', text: error.message })
-      return
-    }
-    if (message.type === 'hello') return this.#greet(message.greeting, message.hello)
-    if (message.type === 'ping') {
-      this.#channel?.send(pongMessage(message.number))
-      return
-    }
-    if (message.type === 'pong') return
-    if (!this.#greeted) return this.#perform({ type: 'protocolError', text: `${message.type}: said before Hello` })
-    this.#understand(message)
-  }
-
-  #greet(greeting: Greeting, hello: Parameters<typeof helloMessage>[1]): void {
-    const problem = greetingProblem(this.#options.greeting, greeting)
-    if (problem !== undefined) {
-      this.#peerMismatch = problem
-      this.#options.log.error({ problem }, 'the two ends of the link do not fit; nothing is delivered')
-      this.#channel?.close(Status.FAILED_PRECONDITION, problem)
-      return
-    }
-    this.#greeted = true
-    this.dispatch({ type: 'hello', hello, nowMs: this.#nowMs() })
-  }
-
-  #understand(message: Exclude<PeerMessage, { type: 'hello' | 'ping' | 'pong' }>): void {
+  #understand(message: SaidMessage): void {
     const nowMs = this.#nowMs()
     switch (message.type) {
       case 'announce':
@@ -443,9 +391,9 @@ export class AgreementRuntime {
   #work(): void {
     const dropped = this.desk.enforceLimits(this.#nowMs())
     if (dropped !== undefined) this.#tellDropped(dropped.through, dropped.reason)
-    if (this.#greeted && this.#state.role === 'right') {
+    if (this.#talk.greeted && this.#state.role === 'right') {
       while (this.desk.hasUnannounced) {
-        this.#channel?.send(announceMessage(this.desk.takeUnannounced(ANNOUNCE_IDS), !this.#announcedAnything))
+        this.#talk.send(announceMessage(this.desk.takeUnannounced(ANNOUNCE_IDS), !this.#announcedAnything))
         this.#announcedAnything = true
       }
     }
@@ -463,12 +411,12 @@ export class AgreementRuntime {
       return
     }
     this.dispatch({ type: 'formed', serial: wanted.serial, count: formed.count, nowMs: this.#nowMs() })
-    this.#channel?.send(formed.message)
+    this.#talk.send(formed.message)
   }
 
   #tellDropped(through: bigint, reason: DropReason): void {
     this.#options.log.warn({ throughId: through.toString(), reason }, 'keys were dropped because more wait than may')
-    if (this.#greeted) this.#channel?.send(dropThroughMessage(through, reason))
+    if (this.#talk.greeted) this.#talk.send(dropThroughMessage(through, reason))
   }
 
   #announceAnew(): void {
@@ -501,16 +449,7 @@ export class AgreementRuntime {
     const tickMs = nextTickMs(this.#state)
     if (tickMs !== undefined && nowMs >= tickMs) this.dispatch({ type: 'tick', nowMs })
     if (this.#formAtMs !== undefined && nowMs >= this.#formAtMs) this.#workSoon()
-    this.#checkLife(nowMs)
+    this.#talk.checkLife()
     this.#armTimer()
-  }
-
-  #checkLife(nowMs: number): void {
-    if (this.#channel === undefined) return
-    const { pingMs } = this.#options.timing
-    if (nowMs - this.#lastHeardMs > 3 * pingMs) {
-      this.#options.log.warn('the other gateway gives no sign of life; the link is closed')
-      this.#channel.close(Status.DEADLINE_EXCEEDED, 'no sign of life')
-    } else if (nowMs - this.#lastPingMs >= pingMs) this.ping()
   }
 }
