@@ -147,6 +147,8 @@ export function listAgentKeys(agent: string): Promise<Buffer[]> {
   })
 }
 
+const PRIVATE_KEY_ENVELOPE = /^-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----/m
+
 /**
  * Reads all key files once. An encrypted one is asked for unless the agent already holds it; where nobody can be asked
  * it is passed over as long as something else is there. Throws E_KEY_FILE where a file cannot be used, and where
@@ -187,7 +189,8 @@ export async function loadIdentities(
       decrypted.push({ file, key })
     } else key = parse(text, undefined)
     if (key instanceof Error) {
-      if (options.forSystemSsh === true) continue
+      // The system's ssh reads kinds that we do not (security keys, say), but nothing without a private key's envelope.
+      if (options.forSystemSsh === true && PRIVATE_KEY_ENVELOPE.test(text)) continue
       throw unusable(file, key.message, 'give a private key in PEM or OpenSSH form (ssh-keygen -t ed25519)', key)
     }
     if (key.type === 'ssh-dss')

@@ -99,6 +99,7 @@ describe('attach ends by itself with an exit code of its own', () => {
 
   it.each([
     ['that is not there', () => {}, /no such file|not there|ENOENT/i],
+    ['that is no key', (file: string) => writeFileSync(file, 'not a key\n', { mode: 0o600 }), /PEM or OpenSSH/],
     ['with a passphrase, where nobody can be asked', (file: string) => keygen(file, 'ed25519', 'secret'), /passphrase/],
   ])('6 for a key file %s, naming it', async (_name, make, hint) => {
     const unit = await startUnit({ pair: 'exit' })
