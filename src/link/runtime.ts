@@ -7,12 +7,11 @@ import type { Logger } from '../observe/log.js'
 import type { KeyStream } from '../rpc/device-port.js'
 import type { SiteTotals } from '../rpc/site-totals.js'
 import { linkBlocked, wantedBatch } from './agreement/delivery.js'
-import { type DurableState, restoredState } from './agreement/durable.js'
+import { type DurableState, stateAtStart } from './agreement/durable.js'
 import type { AgreementEffect, AgreementEvent } from './agreement/events.js'
 import { isSettling, nextTickMs, transition } from './agreement/machine.js'
 import { helloOf } from './agreement/reconcile.js'
-import { type AgreementState, initialState } from './agreement/state.js'
-import type { ChannelListener, LinkChannel } from './channel.js'
+import type { AgreementState } from './agreement/state.js'
 import { Conversation, type SaidMessage } from './conversation.js'
 import type { DropReason } from './counts.js'
 import { Desk } from './desk.js'
@@ -29,6 +28,7 @@ import {
 } from './messages.js'
 import { type BatchOptions, type HoldOptions, MAX_MISMATCHES, type TimingOptions } from './options.js'
 import { Proposals } from './proposals.js'
+import { SettleWaiters } from './settling.js'
 import { type SiteWatch, watchSite } from './site-watch.js'
 
 export interface RuntimeOptions {
@@ -47,6 +47,17 @@ export interface RuntimeOptions {
   readonly onChannelLost: (code: number, reason: string) => void
 }
 
+export interface RuntimeFacts {
+  /** Why a batch waits for the journal. */
+  readonly journalProblem: string | undefined
+  readonly peerMismatch: string | undefined
+  /** Unix ms of the last batch that was taken in here. */
+  readonly lastConfirmedMs: number | undefined
+  readonly inferredKeys: bigint
+  /** Why nothing goes to both sites. */
+  readonly blocked: string | undefined
+}
+
 /** Keys that come within this are announced, or formed into a batch, together. */
 const COALESCE_MS = 1
 /** How often what nobody tells of is looked at: the SiteAgent's dialect, its reports, whether it reads. */
@@ -56,12 +67,13 @@ const ANNOUNCE_IDS = 50_000
 
 export class AgreementRuntime {
   readonly desk: Desk
+  /** The channel to the other gateway. */
+  readonly talk: Conversation
   readonly #options: RuntimeOptions
   readonly #watch: SiteWatch
   readonly #streams: KeyStreams
   readonly #proposals: Proposals
   readonly #journal: JournalWriter
-  readonly #talk: Conversation
   readonly #incarnation: Uint8Array
   #state: AgreementState
   #queue: AgreementEvent[] = []
@@ -74,7 +86,7 @@ export class AgreementRuntime {
   #formAtMs: number | undefined
   /** Whatever else re-arms the timer, it is looked then. */
   #lookAtMs = 0
-  #settleWaiters: (() => void)[] = []
+  readonly #settling: SettleWaiters
   #lastConfirmedMs: number | undefined
   #inferredKeys = 0n
   #closed = false
@@ -91,7 +103,8 @@ export class AgreementRuntime {
     this.#streams = new KeyStreams(Buffer.from(this.#incarnation.subarray(0, 8)).toString('hex'), greeting.keyBytes)
     this.#proposals = new Proposals(this.desk, batch)
     this.#journal = new JournalWriter(options)
-    this.#talk = new Conversation({
+    this.#settling = new SettleWaiters(options.clock, () => isSettling(this.#state))
+    this.talk = new Conversation({
       ...options,
       maxIds: hold.maxKeys * 2,
       pingMs: timing.pingMs,
@@ -109,10 +122,7 @@ export class AgreementRuntime {
       inferAfterMs: timing.inferAfterMs,
       maxMismatches: MAX_MISMATCHES,
     }
-    const durable = options.journal.load()?.state
-    const lineage = this.#randomHex()
-    this.#state =
-      durable === undefined ? initialState('left', limits, lineage) : restoredState(durable, 'left', limits, lineage)
+    this.#state = stateAtStart(options.journal.load()?.state, limits, this.#randomHex())
     this.#watch = watchSite(options.totals, options.clock, timing.reportsGraceMs, (event) => this.dispatch(event))
     this.#watch.look()
     this.#armTimer()
@@ -123,16 +133,10 @@ export class AgreementRuntime {
   }
 
   /** Facts that are not part of the agreement's state. */
-  get facts(): {
-    readonly journalProblem: string | undefined
-    readonly peerMismatch: string | undefined
-    readonly lastConfirmedMs: number | undefined
-    readonly inferredKeys: bigint
-    readonly blocked: string | undefined
-  } {
+  get facts(): RuntimeFacts {
     return {
       journalProblem: this.#journal.problem,
-      peerMismatch: this.#talk.mismatch,
+      peerMismatch: this.talk.mismatch,
       lastConfirmedMs: this.#lastConfirmedMs,
       inferredKeys: this.#inferredKeys,
       blocked: linkBlocked(this.#state),
@@ -147,10 +151,8 @@ export class AgreementRuntime {
     return Buffer.from(this.#options.random.bytes(16)).toString('hex')
   }
 
-  // ---- what happens -------------------------------------------------------------------------------------------
-
   beginSession(role: 'left' | 'right'): void {
-    this.#talk.forgetMismatch()
+    this.talk.forgetMismatch()
     this.dispatch({ type: 'session', role, freshLineage: this.#randomHex(), nowMs: this.#nowMs() })
   }
 
@@ -160,20 +162,8 @@ export class AgreementRuntime {
   }
 
   /** Resolves once nothing is on its way between the sites, or after `timeoutMs`; true if it settled. */
-  async settle(timeoutMs: number): Promise<boolean> {
-    if (!isSettling(this.#state)) return true
-    return new Promise((resolve) => {
-      const finish = (settled: boolean): void => {
-        timer.cancel()
-        this.#settleWaiters = this.#settleWaiters.filter((waiter) => waiter !== onChange)
-        resolve(settled)
-      }
-      const onChange = (): void => {
-        if (!isSettling(this.#state)) finish(true)
-      }
-      const timer = this.#options.clock.after(timeoutMs, () => finish(!isSettling(this.#state)))
-      this.#settleWaiters.push(onChange)
-    })
+  settle(timeoutMs: number): Promise<boolean> {
+    return this.#settling.wait(timeoutMs)
   }
 
   openStream(stream: KeyStream): void {
@@ -211,30 +201,6 @@ export class AgreementRuntime {
     this.dispatch({ type: 'acceptDivergence', nowMs: this.#nowMs() })
   }
 
-  /** Takes an open channel over; a former one is closed. */
-  attach(channel: LinkChannel): ChannelListener {
-    return this.#talk.attach(channel)
-  }
-
-  /** Closes the channel in good order, if one is open. */
-  detach(reason: string): void {
-    this.#talk.detach(reason)
-  }
-
-  get connected(): boolean {
-    return this.#talk.connected
-  }
-
-  /** Monotonic ms of the other side's last message. */
-  get lastHeardMs(): number {
-    return this.#talk.lastHeardMs
-  }
-
-  /** Asks for a sign of life now. */
-  ping(): void {
-    this.#talk.ping()
-  }
-
   #connected(): void {
     this.desk.reconnected()
     this.#announcedAnything = false
@@ -250,15 +216,13 @@ export class AgreementRuntime {
   /** Wipes what is held and stops every timer. */
   async close(): Promise<void> {
     this.#closed = true
-    this.detach('the gateway stops')
+    this.talk.detach('the gateway stops')
     this.#watch.stop()
     this.#timer?.cancel()
     this.#workTimer?.cancel()
     this.desk.close()
     await this.#journal.close()
   }
-
-  // ---- the state machine --------------------------------------------------------------------------------------
 
   dispatch(event: AgreementEvent): void {
     this.#queue.push(event)
@@ -273,7 +237,7 @@ export class AgreementRuntime {
     } finally {
       this.#draining = false
     }
-    for (const waiter of [...this.#settleWaiters]) waiter()
+    this.#settling.notify()
     this.#workSoon()
     this.#armTimer()
   }
@@ -282,13 +246,13 @@ export class AgreementRuntime {
     const { log } = this.#options
     switch (effect.type) {
       case 'sendHello':
-        this.#talk.sayHello(helloOf(this.#state), this.#incarnation)
+        this.talk.sayHello(helloOf(this.#state), this.#incarnation)
         return
       case 'send':
-        this.#talk.send(agreementMessage(effect.message))
+        this.talk.send(agreementMessage(effect.message))
         return
       case 'sendVerified':
-        if (this.#answerPoint !== undefined) this.#talk.send(verifiedMessage(effect.serial, this.#answerPoint))
+        if (this.#answerPoint !== undefined) this.talk.send(verifiedMessage(effect.serial, this.#answerPoint))
         return
       case 'journal':
         void this.#write(effect.record, effect.awaited)
@@ -311,7 +275,7 @@ export class AgreementRuntime {
         log[effect.level](effect.text)
         return
       case 'protocolError':
-        this.#talk.refuse(effect.text)
+        this.talk.refuse(effect.text)
     }
   }
 
@@ -336,8 +300,6 @@ export class AgreementRuntime {
       this.dispatch({ type: 'journalled', serial: awaited, nowMs: this.#nowMs() })
     }
   }
-
-  // ---- messages -----------------------------------------------------------------------------------------------
 
   #understand(message: SaidMessage): void {
     const nowMs = this.#nowMs()
@@ -378,8 +340,6 @@ export class AgreementRuntime {
     this.#answerPoint = undefined
   }
 
-  // ---- work that keys, time or news make possible -------------------------------------------------------------
-
   #workSoon(): void {
     if (this.#closed) return
     this.#workTimer ??= this.#options.clock.after(COALESCE_MS, () => {
@@ -391,9 +351,9 @@ export class AgreementRuntime {
   #work(): void {
     const dropped = this.desk.enforceLimits(this.#nowMs())
     if (dropped !== undefined) this.#tellDropped(dropped.through, dropped.reason)
-    if (this.#talk.greeted && this.#state.role === 'right') {
+    if (this.talk.greeted && this.#state.role === 'right') {
       while (this.desk.hasUnannounced) {
-        this.#talk.send(announceMessage(this.desk.takeUnannounced(ANNOUNCE_IDS), !this.#announcedAnything))
+        this.talk.send(announceMessage(this.desk.takeUnannounced(ANNOUNCE_IDS), !this.#announcedAnything))
         this.#announcedAnything = true
       }
     }
@@ -411,12 +371,12 @@ export class AgreementRuntime {
       return
     }
     this.dispatch({ type: 'formed', serial: wanted.serial, count: formed.count, nowMs: this.#nowMs() })
-    this.#talk.send(formed.message)
+    this.talk.send(formed.message)
   }
 
   #tellDropped(through: bigint, reason: DropReason): void {
     this.#options.log.warn({ throughId: through.toString(), reason }, 'keys were dropped because more wait than may')
-    if (this.#talk.greeted) this.#talk.send(dropThroughMessage(through, reason))
+    if (this.talk.greeted) this.talk.send(dropThroughMessage(through, reason))
   }
 
   #announceAnew(): void {
@@ -449,7 +409,7 @@ export class AgreementRuntime {
     const tickMs = nextTickMs(this.#state)
     if (tickMs !== undefined && nowMs >= tickMs) this.dispatch({ type: 'tick', nowMs })
     if (this.#formAtMs !== undefined && nowMs >= this.#formAtMs) this.#workSoon()
-    this.#talk.checkLife()
+    this.talk.checkLife()
     this.#armTimer()
   }
 }

@@ -271,7 +271,7 @@ export class SessionLayer implements DevicePort {
     const { runtime } = this.#options
     const metadata = new Map(active.token === undefined ? [] : [[METADATA.session, active.token] as const])
     active.connection?.openLink(metadata, (channel) => {
-      const listener = runtime.attach(channel)
+      const listener = runtime.talk.attach(channel)
       this.#showLink(active, 'open', '')
       return listener
     })
@@ -294,7 +294,7 @@ export class SessionLayer implements DevicePort {
     let lastCode = code
     const untilMs = clock.monotonicMs() + timing.retryForMs
     try {
-      while (this.#active === active && !runtime.connected && clock.monotonicMs() < untilMs) {
+      while (this.#active === active && !runtime.talk.connected && clock.monotonicMs() < untilMs) {
         await sleep(clock, backoff.nextMs(), active.ended.signal)
         if (lastCode === Number(Status.UNAUTHENTICATED) || active.token === undefined) {
           // The other gateway does not know the session any more: it was started anew.
@@ -416,16 +416,16 @@ export class SessionLayer implements DevicePort {
       const same = running.peerAddress === address || running.originator?.address === call.originator.address
       return !same
     }
-    if (!runtime.connected) {
+    if (!runtime.talk.connected) {
       // Begun a moment ago, its link is about to open.
       return clock.monotonicMs() - running.begunMs < OPENING_GRACE_MS
     }
-    const before = runtime.lastHeardMs
-    runtime.ping()
+    const before = runtime.talk.lastHeardMs
+    runtime.talk.ping()
     const untilMs = clock.monotonicMs() + LIFE_SIGN_MS
     while (clock.monotonicMs() < untilMs) {
-      if (runtime.lastHeardMs > before) return true
-      if (!runtime.connected) return false
+      if (runtime.talk.lastHeardMs > before) return true
+      if (!runtime.talk.connected) return false
       await new Promise<void>((resolve) => clock.after(20, resolve))
     }
     return false
@@ -442,7 +442,7 @@ export class SessionLayer implements DevicePort {
     ) {
       throw rpcError(Status.UNAUTHENTICATED, 'no session with this token runs here')
     }
-    const listener = this.#options.runtime.attach(channel)
+    const listener = this.#options.runtime.talk.attach(channel)
     this.#showLink(active, 'open', '')
     return listener
   }
@@ -478,7 +478,7 @@ export class SessionLayer implements DevicePort {
     if (hasToken(active, metadata)) return 'peer'
     if (active.ours) {
       const lives =
-        this.#options.runtime.connected || this.#options.clock.monotonicMs() - active.begunMs < OPENING_GRACE_MS
+        this.#options.runtime.talk.connected || this.#options.clock.monotonicMs() - active.begunMs < OPENING_GRACE_MS
       return lives ? 'stranger' : 'no session'
     }
     if (originator.via !== 'hidden' && active.originator?.address === originator.address) return 'peer'
@@ -509,7 +509,7 @@ export class SessionLayer implements DevicePort {
     runtime.pause(true)
     await quietly(withDeadline(clock, timing.settleMs, 'quiesce', () => pair.quiesce()))
     const settled = await runtime.settle(timing.settleMs)
-    runtime.detach(reason)
+    runtime.talk.detach(reason)
     if (tellPeer && active.started) await this.#tellEnding(active)
     await quietly(withDeadline(clock, timing.settleMs, 'end', () => pair.end()))
     log.info({ role, peer: peerAddress, reason, settled }, 'session ended')

@@ -61,3 +61,14 @@ export function restoredState(
     site: { ...fresh.site, mayBeRenewed: durable.total !== undefined },
   }
 }
+
+/** The state of a process that begins, on the left until a session says otherwise. */
+export function stateAtStart(
+  durable: DurableState | undefined,
+  limits: MachineLimits,
+  freshLineage: string,
+): AgreementState {
+  return durable === undefined
+    ? initialState('left', limits, freshLineage)
+    : restoredState(durable, 'left', limits, freshLineage)
+}
