@@ -45,3 +45,29 @@ it('two sites that number anew with each WaitForSession begin each with the same
     clearInterval(keys)
   }
 })
+
+it('sites whose readers are cut go on with the next pair of WaitForSessions, whatever was verified for the last', async () => {
+  const left = await javaGateway()
+  const right = await javaGateway()
+  let streams = await startSession(left, right)
+  let next = 0
+  const keys = setInterval(() => {
+    for (const gateway of [left, right]) offer(gateway, next, next + 8)
+    next += 8
+  }, 1)
+  try {
+    for (let round = 0; round < 40; round += 1) {
+      await expect
+        .poll(() => Math.min(streams.left.taken, streams.right.taken), { timeout: 5_000, interval: 1 })
+        .toBeGreaterThan(0)
+      await pause(round % 9)
+      streams.left.cancel()
+      streams.right.cancel()
+      streams = { left: left.site.open(), right: right.site.open() }
+      left.link.waitForSession(new Uint8Array(), streams.left)
+      right.link.waitForSession(new Uint8Array(), streams.right)
+    }
+  } finally {
+    clearInterval(keys)
+  }
+})

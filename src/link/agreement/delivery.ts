@@ -99,7 +99,8 @@ function launchFirst(step: Step, batch: KeptBatch): void {
       // Verified for WaitForSessions that are over: the other site would not deliver its copy in these.
       draft.kept = draft.kept.filter((kept) => kept !== batch)
       withdraw(step, batch, false)
-      return
+      // One that was verified while this one was on its way may wait behind it.
+      return advance(step)
     }
     draft.epoch = { mine: site.stream ?? '', theirs: other.stream }
   }
