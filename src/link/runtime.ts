@@ -1,11 +1,8 @@
 /** Runs the agreement: turns what happens into events, and does what it asks for. */
 import { status as Status } from '@grpc/grpc-js'
-import type { Clock, Timer } from '../base/clock.js'
-import type { Random } from '../base/random.js'
+import type { Timer } from '../base/clock.js'
 import { wipe } from '../base/wipe.js'
-import type { Logger } from '../observe/log.js'
 import type { KeyStream } from '../rpc/device-port.js'
-import type { SiteTotals } from '../rpc/site-totals.js'
 import { linkBlocked, wantedBatch } from './agreement/delivery.js'
 import { type DurableState, stateAtStart } from './agreement/durable.js'
 import type { AgreementEffect, AgreementEvent } from './agreement/events.js'
@@ -15,48 +12,14 @@ import type { AgreementState } from './agreement/state.js'
 import { Conversation, type SaidMessage } from './conversation.js'
 import type { DropReason } from './counts.js'
 import { Desk } from './desk.js'
-import type { JournalStore } from './journal.js'
 import { JournalWriter } from './journal-writer.js'
 import { KeyStreams } from './key-streams.js'
-import {
-  agreementMessage,
-  announceMessage,
-  dropThroughMessage,
-  type Greeting,
-  type PeerMessage,
-  verifiedMessage,
-} from './messages.js'
-import { type BatchOptions, type HoldOptions, MAX_MISMATCHES, type TimingOptions } from './options.js'
+import { agreementMessage, announceMessage, dropThroughMessage, type PeerMessage, verifiedMessage } from './messages.js'
+import { MAX_MISMATCHES } from './options.js'
 import { Proposals } from './proposals.js'
+import type { RuntimeFacts, RuntimeOptions } from './runtime-options.js'
 import { SettleWaiters } from './settling.js'
 import { type SiteWatch, watchSite } from './site-watch.js'
-
-export interface RuntimeOptions {
-  readonly greeting: Greeting
-  readonly totals: SiteTotals
-  readonly journal: JournalStore
-  readonly clock: Clock
-  readonly random: Random
-  readonly log: Logger
-  readonly batch: BatchOptions
-  readonly hold: HoldOptions
-  readonly timing: TimingOptions
-  /** The other side ends the session. */
-  readonly onBye: () => void
-  /** The channel was lost or closed by the other side. */
-  readonly onChannelLost: (code: number, reason: string) => void
-}
-
-export interface RuntimeFacts {
-  /** Why a batch waits for the journal. */
-  readonly journalProblem: string | undefined
-  readonly peerMismatch: string | undefined
-  /** Unix ms of the last batch that was taken in here. */
-  readonly lastConfirmedMs: number | undefined
-  readonly inferredKeys: bigint
-  /** Why nothing goes to both sites. */
-  readonly blocked: string | undefined
-}
 
 /** Keys that come within this are announced, or formed into a batch, together. */
 const COALESCE_MS = 1

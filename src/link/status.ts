@@ -5,7 +5,7 @@ import { streamBlocked } from './agreement/delivery.js'
 import { owed } from './agreement/machine.js'
 import type { AgreementState } from './agreement/state.js'
 import type { LinkCounts } from './contract.js'
-import type { AgreementRuntime } from './runtime.js'
+import type { RuntimeFacts } from './runtime-options.js'
 import type { SessionState } from './session-state.js'
 
 export function sessionReport(session: ReadonlyCell<SessionState>, waiting: boolean): PartStatus {
@@ -43,7 +43,7 @@ export function sessionReport(session: ReadonlyCell<SessionState>, waiting: bool
 export interface LinkReportInput {
   readonly session: SessionState
   readonly state: AgreementState
-  readonly facts: AgreementRuntime['facts']
+  readonly facts: RuntimeFacts
   readonly counts: LinkCounts
   readonly unagreedUsed: boolean
   readonly nowMs: number
