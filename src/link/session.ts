@@ -1,10 +1,9 @@
 /** The session side of the device: who may begin one, with whom it runs, and how it ends. Never waits for a key. */
 import { status as Status } from '@grpc/grpc-js'
-import { createBackoff } from '../base/backoff.js'
 import { type ReadonlyCell, StateCell } from '../base/cell.js'
-import { type Clock, sleep, type Timer, withDeadline } from '../base/clock.js'
+import { type Clock, withDeadline } from '../base/clock.js'
 import { codeOf, messageOf } from '../base/errors.js'
-import { formatHostPort, parseHostPort } from '../base/host-port.js'
+import { parseHostPort } from '../base/host-port.js'
 import type { Random } from '../base/random.js'
 import { wipe } from '../base/wipe.js'
 import type { Logger } from '../observe/log.js'
@@ -18,16 +17,27 @@ import type {
   SessionParameters,
 } from '../rpc/device-port.js'
 import type { SiteTotals } from '../rpc/site-totals.js'
+import {
+  type ActiveSession,
+  createActiveSession,
+  greetingMetadata,
+  greetingOf,
+  hasToken,
+  normalised,
+  quietly,
+  tokenMetadata,
+} from './active-session.js'
 import type { ChannelListener, LinkChannel } from './channel.js'
 import { InitialKeys } from './initial-keys.js'
+import { Initiator } from './initiator.js'
+import { Listeners } from './listeners.js'
 import type { Greeting } from './messages.js'
 import type { TimingOptions } from './options.js'
 import type { PairHooks } from './pair-hooks.js'
-import { METADATA, type PeerConnection, type PeerConnector } from './peer.js'
+import { METADATA, type PeerConnector } from './peer.js'
 import { greetingProblem } from './greeting.js'
 import type { AgreementRuntime } from './runtime.js'
 import { linkStatusOf, type SessionState } from './session-state.js'
-import { equalBytes } from './verification.js'
 
 export interface SessionOptions {
   readonly greeting: Greeting
@@ -45,38 +55,14 @@ export interface SessionOptions {
   readonly onStream: (stream: KeyStream | undefined) => void
 }
 
-/** One session, from RunSession or SessionStarting to its end. */
-interface Active {
-  readonly role: 'left' | 'right'
-  /** host:port, one spelling. */
-  readonly peerAddress: string
-  readonly parameters: SessionParameters
-  readonly attempt: string
-  readonly begunMs: number
-  /** Ends everything that belongs to the session. */
-  readonly ended: AbortController
-  originator: Originator | undefined
-  connection: PeerConnection | undefined
-  token: string | undefined
-  ours: boolean
-  /** When RunSession came once more for it, monotonic ms. */
-  askedAgainMs: number | undefined
-  prepared: boolean
-  started: boolean
-  /** The answer to RunSession: the outcome of the try that is under way. */
-  trying: Promise<void> | undefined
-}
-
 export class SessionLayer implements DevicePort {
   readonly #options: SessionOptions
   readonly #state: StateCell<SessionState>
   readonly #linkStatus: StateCell<LinkStatusValue>
   readonly #initialKeys = new InitialKeys()
-  readonly #streams = new Set<KeyStream>()
-  #hadStream = false
-  #goneTimer: Timer | undefined
-  #gone = false
-  #active: Active | undefined
+  readonly #listeners: Listeners
+  readonly #initiator: Initiator
+  #active: ActiveSession | undefined
   #ending: Promise<void> | undefined
   #stopped = false
 
@@ -85,6 +71,21 @@ export class SessionLayer implements DevicePort {
     this.#state = new StateCell<SessionState>({ state: 'none', errorCode: 0, reason: '' }, options.clock)
     this.#linkStatus = new StateCell<LinkStatusValue>({ state: 'inactive', errorCode: 0 }, options.clock)
     this.#state.subscribe(() => this.#showStatus())
+    this.#listeners = new Listeners({
+      clock: options.clock,
+      goneGraceMs: options.timing.goneGraceMs,
+      onStream: options.onStream,
+      onChange: () => this.#showStatus(),
+    })
+    this.#initiator = new Initiator(options, {
+      isCurrent: (active) => this.#active === active,
+      pairInfo: (active) => this.#pairInfo(active),
+      started: (active) => this.#started(active),
+      openLink: (active) => this.#openLink(active),
+      linkIsOpen: () => options.runtime.talk.connected,
+      stillLost: (active, reason) => this.#showLink(active, 'lost', reason),
+      failed: (active, failure) => this.#tryFailed(active, failure),
+    })
   }
 
   get state(): ReadonlyCell<SessionState> {
@@ -96,10 +97,8 @@ export class SessionLayer implements DevicePort {
   }
 
   get waiting(): boolean {
-    return this.#streams.size > 0
+    return this.#listeners.waiting
   }
-
-  // ---- the SiteAgent ------------------------------------------------------------------------------------------
 
   waitForSession(initialKey: Uint8Array, stream: KeyStream): void {
     if (this.#stopped) {
@@ -109,27 +108,8 @@ export class SessionLayer implements DevicePort {
     }
     this.#initialKeys.put(initialKey)
     if (stream.signal.aborted) return
-    this.#streams.add(stream)
-    this.#hadStream = true
-    this.#gone = false
-    this.#goneTimer?.cancel()
-    stream.signal.addEventListener('abort', () => this.#streamEnded(stream), { once: true })
     this.#options.runtime.openStream(stream)
-    this.#options.onStream(stream)
-    this.#showStatus()
-  }
-
-  #streamEnded(stream: KeyStream): void {
-    this.#streams.delete(stream)
-    this.#options.onStream([...this.#streams].at(-1))
-    if (this.#streams.size === 0) {
-      this.#goneTimer?.cancel()
-      this.#goneTimer = this.#options.clock.after(this.#options.timing.goneGraceMs, () => {
-        this.#gone = this.#streams.size === 0
-        this.#showStatus()
-      })
-    }
-    this.#showStatus()
+    this.#listeners.add(stream)
   }
 
   async runSession(parameters: SessionParameters, peerAddress: string, call: CallContext): Promise<void> {
@@ -148,10 +128,7 @@ export class SessionLayer implements DevicePort {
     if (running !== undefined || this.#ending !== undefined) await this.#end('a session with another peer begins', true)
     const active = this.#newActive('right', address, parameters, this.#randomHex(8))
     this.#state.set({ state: 'starting', role: 'right', peerAddress: address, tried: 0, errorCode: 0, reason: '' })
-    active.trying = this.#tryPeer(active)
-    active.trying.catch(() => {})
-    void this.#keepTrying(active)
-    await active.trying
+    await this.#initiator.begin(active)
   }
 
   async endSession(_call: CallContext): Promise<void> {
@@ -172,79 +149,31 @@ export class SessionLayer implements DevicePort {
     }
   }
 
-  // ---- the initiator (right side) -----------------------------------------------------------------------------
-
-  #newActive(role: 'left' | 'right', peerAddress: string, parameters: SessionParameters, attempt: string): Active {
-    const active: Active = {
-      role,
-      peerAddress,
-      parameters,
-      attempt,
-      begunMs: this.#options.clock.monotonicMs(),
-      ended: new AbortController(),
-      originator: undefined,
-      connection: undefined,
-      token: undefined,
-      ours: false,
-      askedAgainMs: undefined,
-      prepared: false,
-      started: false,
-      trying: undefined,
-    }
+  #newActive(
+    role: 'left' | 'right',
+    peerAddress: string,
+    parameters: SessionParameters,
+    attempt: string,
+  ): ActiveSession {
+    const begunMs = this.#options.clock.monotonicMs()
+    const active = createActiveSession({ role, peerAddress, parameters, attempt, begunMs })
     this.#active = active
-    this.#hadStream = this.#streams.size > 0
-    this.#gone = false
+    this.#listeners.reset()
     return active
   }
 
-  /** One try: SessionStarting, and the link service where the peer is a gateway. Rejects with an `RpcError`. */
-  async #tryPeer(active: Active): Promise<void> {
-    const { connector, controlAddress, greeting, pair, timing } = this.#options
-    const own = controlAddress()
-    if (own === undefined) {
-      throw rpcError(
-        Status.UNAVAILABLE,
-        'the tunnel of this gateway is not proven yet, so the peer could not call back',
-      )
-    }
-    if (!active.prepared) {
-      await pair.prepare(this.#pairInfo(active)).catch((error: unknown) => {
-        throw rpcError(Status.FAILED_PRECONDITION, messageOf(error))
-      })
-      active.prepared = true
-    }
-    active.connection?.close()
-    const connection = await connector.connect(active.peerAddress)
-    if (active.ended.signal.aborted) {
-      connection.close()
-      throw rpcError(Status.CANCELLED, 'the session was ended')
-    }
-    active.connection = connection
-    const trailers = await connection.sessionStarting({
-      parameters: active.parameters,
-      initiatorAddress: own,
-      metadata: new Map([
-        [METADATA.version, String(greeting.version)],
-        [METADATA.kind, greeting.kind],
-        [METADATA.keyBytes, String(greeting.keyBytes)],
-        [METADATA.attempt, active.attempt],
-        ...(active.token === undefined ? [] : ([[METADATA.session, active.token]] as const)),
-      ]),
-      timeoutMs: timing.answerMs - 200,
-      signal: active.ended.signal,
-    })
-    const theirs = greetingOf(trailers)
-    if (theirs !== undefined) {
-      const problem = greetingProblem(greeting, theirs)
-      if (problem !== undefined) throw rpcError(Status.FAILED_PRECONDITION, problem)
-    }
-    active.ours = theirs !== undefined
-    active.token = trailers.get(METADATA.session)
-    this.#started(active)
-    if (active.ours) this.#openLink(active)
+  #tryFailed(
+    active: ActiveSession,
+    { code: errorCode, reason, tried, final }: { code: number; reason: string; tried: number; final: boolean },
+  ): void {
+    const { peerAddress } = active
+    if (final) {
+      this.#discard(active)
+      this.#state.set({ state: 'none', errorCode, reason })
+    } else this.#state.set({ state: 'starting', role: 'right', peerAddress, tried, errorCode, reason })
   }
 
-  #started(active: Active): void {
+  #started(active: ActiveSession): void {
     const { runtime, pair, log } = this.#options
     const again = active.started
     active.started = true
@@ -256,7 +185,7 @@ export class SessionLayer implements DevicePort {
     this.#showLink(active, active.ours ? 'opening' : undefined, '')
   }
 
-  #showLink(active: Active, link: 'opening' | 'open' | 'lost' | undefined, reason: string): void {
+  #showLink(active: ActiveSession, link: 'opening' | 'open' | 'lost' | undefined, reason: string): void {
     if (this.#active !== active || !active.started || this.#ending !== undefined) return
     const { role, peerAddress } = active
     this.#state.set({
@@ -267,10 +196,9 @@ export class SessionLayer implements DevicePort {
     })
   }
 
-  #openLink(active: Active): void {
+  #openLink(active: ActiveSession): void {
     const { runtime } = this.#options
-    const metadata = new Map(active.token === undefined ? [] : [[METADATA.session, active.token] as const])
-    active.connection?.openLink(metadata, (channel) => {
+    active.connection?.openLink(tokenMetadata(active), (channel) => {
       const listener = runtime.talk.attach(channel)
       this.#showLink(active, 'open', '')
       return listener
@@ -285,72 +213,8 @@ export class SessionLayer implements DevicePort {
     if (code === Number(Status.FAILED_PRECONDITION) || code === Number(Status.INVALID_ARGUMENT)) {
       this.#options.log.error({ reason }, 'the link cannot work')
     }
-    if (active.role === 'right') void this.#reopen(active, code)
+    if (active.role === 'right') void this.#initiator.reopen(active)
   }
-
-  async #reopen(active: Active, code: number): Promise<void> {
-    const { clock, timing, random, log, runtime } = this.#options
-    const backoff = createBackoff({ firstMs: timing.retryFirstMs, maxMs: timing.retryMaxMs }, random)
-    let lastCode = code
-    const untilMs = clock.monotonicMs() + timing.retryForMs
-    try {
-      while (this.#active === active && !runtime.talk.connected && clock.monotonicMs() < untilMs) {
-        await sleep(clock, backoff.nextMs(), active.ended.signal)
-        if (lastCode === Number(Status.UNAUTHENTICATED) || active.token === undefined) {
-          // The other gateway does not know the session any more: it was started anew.
-          active.token = undefined
-        }
-        try {
-          await this.#tryPeer(active)
-          return
-        } catch (error) {
-          if (!(error instanceof RpcError)) throw error
-          lastCode = error.code
-          log.info({ peer: active.peerAddress, reason: error.details }, 'the other gateway cannot be reached yet')
-          this.#showLink(active, 'lost', error.details)
-        }
-      }
-    } catch {
-      // The session ended.
-    }
-  }
-
-  /** After a first failure: a C++ site ignores it and never asks again, a Java site asks again by itself. */
-  async #keepTrying(active: Active): Promise<void> {
-    const { clock, timing, random, totals, log } = this.#options
-    const backoff = createBackoff({ firstMs: timing.retryFirstMs, maxMs: timing.retryMaxMs }, random)
-    const untilMs = clock.monotonicMs() + timing.retryForMs
-    for (let tried = 1; this.#active === active; tried += 1) {
-      try {
-        await active.trying
-        return
-      } catch (error) {
-        if (this.#active !== active || active.ended.signal.aborted) return
-        const failure = error instanceof RpcError ? error : rpcError(Status.INTERNAL, messageOf(error))
-        const { code: errorCode, details: reason } = failure
-        const { peerAddress } = active
-        const giveUp = totals.dialect() === 'java' || clock.monotonicMs() >= untilMs
-        if (giveUp) {
-          log.warn({ peer: peerAddress, reason }, 'the session could not be started')
-          this.#discard(active)
-          this.#state.set({ state: 'none', errorCode, reason })
-          return
-        }
-        const pauseMs = backoff.nextMs()
-        log.warn({ peer: peerAddress, reason, tried, pauseMs }, 'the session could not be started yet; trying again')
-        this.#state.set({ state: 'starting', role: 'right', peerAddress, tried, errorCode, reason })
-        try {
-          await sleep(clock, pauseMs, active.ended.signal)
-        } catch {
-          return
-        }
-        active.trying = this.#tryPeer(active)
-        active.trying.catch(() => {})
-      }
-    }
-  }
-
-  // ---- the responder (left side) ------------------------------------------------------------------------------
 
   async sessionStarting(parameters: SessionParameters, initiatorAddress: string, call: CallContext): Promise<void> {
     const { greeting, pair, log } = this.#options
@@ -385,12 +249,9 @@ export class SessionLayer implements DevicePort {
     this.#tellToken(active, call)
   }
 
-  #tellToken(active: Active, call: CallContext): void {
-    const { greeting } = this.#options
+  #tellToken(active: ActiveSession, call: CallContext): void {
     if (active.token === undefined) return
-    call.setTrailer(METADATA.version, String(greeting.version))
-    call.setTrailer(METADATA.kind, greeting.kind)
-    call.setTrailer(METADATA.keyBytes, String(greeting.keyBytes))
+    for (const [name, value] of greetingMetadata(this.#options.greeting)) call.setTrailer(name, value)
     call.setTrailer(METADATA.session, active.token)
   }
 
@@ -410,7 +271,7 @@ export class SessionLayer implements DevicePort {
     await this.#end('the peer begins a new session', false)
   }
 
-  async #isAlive(running: Active, address: string, call: CallContext): Promise<boolean> {
+  async #isAlive(running: ActiveSession, address: string, call: CallContext): Promise<boolean> {
     const { runtime, clock } = this.#options
     if (!running.ours) {
       const same = running.peerAddress === address || running.originator?.address === call.originator.address
@@ -462,7 +323,7 @@ export class SessionLayer implements DevicePort {
     if (this.#active !== undefined) void this.#endByPeer(this.#active)
   }
 
-  async #endByPeer(active: Active): Promise<void> {
+  async #endByPeer(active: ActiveSession): Promise<void> {
     await this.#end('the peer ends the session', false)
     const { askedAgainMs, parameters, peerAddress } = active
     if (askedAgainMs === undefined || this.#stopped) return
@@ -486,8 +347,6 @@ export class SessionLayer implements DevicePort {
     return host === originator.address ? 'peer' : 'stranger'
   }
 
-  // ---- the end ------------------------------------------------------------------------------------------------
-
   /** Settles what is under way, tells the peer, forgets the session. Idempotent; bounded whatever the peer does. */
   #end(reason: string, tellPeer: boolean, errorCode = 0): Promise<void> {
     const active = this.#active
@@ -501,7 +360,7 @@ export class SessionLayer implements DevicePort {
     return this.#ending
   }
 
-  async #endActive(active: Active, reason: string, tellPeer: boolean, errorCode: number): Promise<void> {
+  async #endActive(active: ActiveSession, reason: string, tellPeer: boolean, errorCode: number): Promise<void> {
     const { runtime, pair, timing, clock, log } = this.#options
     const { role, peerAddress } = active
     active.ended.abort()
@@ -517,45 +376,43 @@ export class SessionLayer implements DevicePort {
     this.#state.set({ state: 'none', errorCode, reason })
   }
 
-  async #tellEnding(active: Active): Promise<void> {
+  async #tellEnding(active: ActiveSession): Promise<void> {
     const { connector, timing, log } = this.#options
-    const metadata = new Map(active.token === undefined ? [] : [[METADATA.session, active.token] as const])
     try {
       active.connection ??= await connector.connect(active.peerAddress)
-      await active.connection.sessionEnding(metadata, timing.endingMs)
+      await active.connection.sessionEnding(tokenMetadata(active), timing.endingMs)
     } catch (error) {
       log.info({ peer: active.peerAddress, reason: messageOf(error) }, 'the peer did not hear that the session ends')
     }
   }
 
-  #discard(active: Active): void {
+  #discard(active: ActiveSession): void {
     active.ended.abort()
     active.connection?.close()
     if (this.#active === active) this.#active = undefined
-    this.#hadStream = this.#streams.size > 0
-    this.#gone = false
+    this.#listeners.reset()
   }
 
   /** The device cannot go on with the session. */
-  #fail(active: Active, error: Error): void {
+  #fail(active: ActiveSession, error: Error): void {
     if (this.#active !== active) return
     this.#options.log.error({ reason: error.message }, 'the device ends the session')
     void this.#end(error.message, true, Status.FAILED_PRECONDITION)
   }
 
-  #pairInfo(active: Active): Parameters<PairHooks['prepare']>[0] {
+  #pairInfo(active: ActiveSession): Parameters<PairHooks['prepare']>[0] {
     return {
       role: active.role,
       peerAddress: active.peerAddress,
       parameters: active.parameters,
-      metadata: () => new Map(active.token === undefined ? [] : [[METADATA.session, active.token] as const]),
+      metadata: () => tokenMetadata(active),
       initialKey: (signal) => this.#initialKeys.take(AbortSignal.any([signal, active.ended.signal])),
       fail: (error) => this.#fail(active, error),
     }
   }
 
   #showStatus(): void {
-    const next = linkStatusOf(this.#state.value, { waiting: this.waiting, gone: this.#hadStream && this.#gone })
+    const next = linkStatusOf(this.#state.value, { waiting: this.waiting, gone: this.#listeners.gone })
     const present = this.#linkStatus.value
     if (next.state !== present.state || next.errorCode !== present.errorCode) this.#linkStatus.set(next)
   }
@@ -564,9 +421,8 @@ export class SessionLayer implements DevicePort {
   async stop(): Promise<void> {
     this.#stopped = true
     await this.#end('the gateway stops', true)
-    this.#goneTimer?.cancel()
     this.#initialKeys.close()
-    for (const stream of [...this.#streams]) stream.end(Status.UNAVAILABLE, 'the gateway stops')
+    this.#listeners.endAll(Status.UNAVAILABLE, 'the gateway stops')
   }
 
   #randomHex(length: number): string {
@@ -580,35 +436,3 @@ const OPENING_GRACE_MS = 2_000
 const ASKED_AGAIN_MS = 2_000
 /** How long a running session has to show that it lives, ms. */
 const LIFE_SIGN_MS = 800
-
-function hasToken(active: Active, metadata: ReadonlyMap<string, string>): boolean {
-  const token = metadata.get(METADATA.session)
-  if (token === undefined || active.token === undefined) return false
-  return equalBytes(Buffer.from(token), Buffer.from(active.token))
-}
-
-function greetingOf(metadata: ReadonlyMap<string, string>): Greeting | undefined {
-  const version = metadata.get(METADATA.version)
-  if (version === undefined) return undefined
-  return {
-    version: Number(version),
-    kind: metadata.get(METADATA.kind) ?? '',
-    keyBytes: Number(metadata.get(METADATA.keyBytes)),
-  }
-}
-
-function normalised(address: string, field: string): string {
-  try {
-    return formatHostPort(parseHostPort(address, field))
-  } catch (error) {
-    throw rpcError(Status.INVALID_ARGUMENT, messageOf(error))
-  }
-}
-
-async function quietly(work: Promise<unknown>): Promise<void> {
-  try {
-    await work
-  } catch {
-    // Bounded; what it was about is logged by whoever did it.
-  }
-}
