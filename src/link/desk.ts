@@ -311,20 +311,29 @@ export class Desk {
     const bytes = new Uint8Array(ids.length * this.keyBytes)
     const through = ids.at(-1) ?? 0n
     const prefix = this.#pool.ids.lowerBound(through + 1n)
-    const left: { id: bigint; key: Uint8Array; atMs: number }[] = []
+    const leftCount = prefix - ids.length
+    const left = {
+      ids: new BigUint64Array(leftCount),
+      keys: new Uint8Array(leftCount * this.keyBytes),
+      atMs: new Float64Array(leftCount),
+    }
     let taken = 0
     for (let index = 0; index < prefix; index += 1) {
       const id = this.#pool.ids.at(index) ?? 0n
       if (id === ids[taken]) {
         bytes.set(this.#pool.keyAt(index), taken * this.keyBytes)
         taken += 1
-      } else left.push({ id, key: this.#pool.keyAt(index).slice(), atMs: this.#pool.atMs(index) })
+      } else {
+        const at = index - taken
+        left.ids[at] = id
+        left.keys.set(this.#pool.keyAt(index), at * this.keyBytes)
+        left.atMs[at] = this.#pool.atMs(index)
+      }
     }
     this.#pool.dropFront(prefix)
-    for (const { id, key, atMs } of left) {
-      this.#pool.add(id, key, atMs)
-      wipe(key)
-    }
+    // All at once: putting them back one by one would move the whole store each time.
+    this.#pool.prepend(left.ids, left.keys, left.atMs)
+    wipe(left.keys)
     const split = sacrificedCount * this.keyBytes
     const sacrificed = bytes.slice(0, split)
     const keys = bytes.slice(split)

@@ -64,12 +64,6 @@ export class IdList {
     if (this.#head === this.#tail) this.clear()
   }
 
-  removeAt(index: number): void {
-    const at = this.#head + index
-    this.#ids.copyWithin(at, at + 1, this.#tail)
-    this.#tail -= 1
-  }
-
   slice(from: number, to: number): BigUint64Array {
     return this.#ids.slice(this.#head + from, this.#head + Math.min(to, this.length))
   }

@@ -51,13 +51,14 @@ export class KeyPool {
     return true
   }
 
-  /** Puts keys back whose ids are all below the first one; they count as arrived at `atMs`. */
-  prepend(ids: BigUint64Array, keys: Uint8Array, atMs: number): void {
+  /** Puts keys back whose ids are all below the first one; they count as arrived at `atMs`, one time for all or each its own. */
+  prepend(ids: BigUint64Array, keys: Uint8Array, atMs: number | Float64Array): void {
     const size = this.size
     if (this.#head < ids.length) this.#move((size + ids.length) * 2, ids.length, size)
     this.#head -= ids.length
     this.#keys.set(keys, this.#head * this.keyBytes)
-    this.#atMs.fill(atMs, this.#head, this.#head + ids.length)
+    if (typeof atMs === 'number') this.#atMs.fill(atMs, this.#head, this.#head + ids.length)
+    else this.#atMs.set(atMs, this.#head)
     this.#ids.prepend(ids)
   }
 
@@ -73,16 +74,6 @@ export class KeyPool {
     this.#head += dropped
     this.#ids.dropFront(dropped)
     if (this.size === 0) this.#head = 0
-  }
-
-  /** Takes one key out and wipes it. */
-  removeAt(index: number): void {
-    const at = this.#head + index
-    const end = this.#head + this.size
-    this.#keys.copyWithin(at * this.keyBytes, (at + 1) * this.keyBytes, end * this.keyBytes)
-    wipe(this.#keys.subarray((end - 1) * this.keyBytes, end * this.keyBytes))
-    this.#atMs.copyWithin(at, at + 1, end)
-    this.#ids.removeAt(index)
   }
 
   clear(): void {
