@@ -141,6 +141,8 @@ export interface GatewayOptions {
   readonly logLevel?: string
   /** Further flags. */
   readonly flags?: readonly string[]
+  /** Further lines of its configuration file, TOML. */
+  readonly toml?: string
 }
 
 export interface GatewayProcess extends CliProcess {
@@ -169,7 +171,7 @@ export function startGateway(options: GatewayOptions): GatewayProcess {
   const id = options.id ?? deviceId(options.side === 'alice' ? 'A' : 'B')
   const stateFolder = options.stateFolder ?? join(home, 'state')
   const config = join(home, 'quick.toml')
-  writeFileSync(config, quickToml)
+  writeFileSync(config, `${quickToml}\n${options.toml ?? ''}`)
   const flag = (name: string, value: string | undefined): string[] => (value === undefined ? [] : [name, value])
   const { ssh } = options
   return startAttach({
