@@ -6,6 +6,8 @@ import { GatewayError } from '../base/errors.js'
 import { formatHostPort, parseHostPort, type HostPort } from '../base/host-port.js'
 import type { DriverDescriptor, Side } from '../device/contract.js'
 import { defaultDevicePort, chooseListenAddress } from './listen-address.js'
+import { isLoopback } from '../rpc/access.js'
+import { javaIdProblem } from '../site/device-id.js'
 import { parseServerAddress, type ServerAddress } from '../tunnel/server-address.js'
 import type { Config, UnsafeChoice } from './config/schema.js'
 import { defaultStateFolder } from './state-folder.js'
@@ -49,15 +51,9 @@ export interface Plan {
   readonly warnings: readonly string[]
 }
 
-/** True for addresses that never leave this machine. */
-export function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127\./.test(host) || host === '::ffff:127.0.0.1'
-}
-
-/** The form that OpenQKDNetwork's Java SiteAgent needs: first site, second site, own site. */
-export function isJavaForm(id: string): boolean {
-  const parts = id.split('_')
-  return parts.length === 3 && parts.every((part) => part !== '') && (parts[2] === parts[0] || parts[2] === parts[1])
+/** True for hosts that are this machine: its name for itself, or a loopback address. */
+function isThisMachine(host: string): boolean {
+  return host === 'localhost' || isLoopback(host)
 }
 
 /** CQPToolkit's own default: kind, host and port of a device address that has neither, switch ports, bytes, side. */
@@ -138,7 +134,7 @@ function planDevice(config: Config, descriptor: DriverDescriptor, deviceName: st
 
 function checkUnsafe(device: DevicePlan, siteAgent: HostPort | undefined, unsafe: ReadonlySet<UnsafeChoice>): void {
   const why = device.descriptor.notSecretBecause
-  if (why === undefined || siteAgent === undefined || isLoopback(siteAgent.host)) return
+  if (why === undefined || siteAgent === undefined || isThisMachine(siteAgent.host)) return
   if (unsafe.has('not-secret-keys')) return
   throw new GatewayError(
     'E_UNSAFE',
@@ -173,7 +169,7 @@ function warningsOf(device: DevicePlan, tunnel: TunnelPlan | undefined, siteAgen
     warnings.push('no tunnel (--tunnel user@host): only machines that reach this one directly can call the device')
   if (siteAgent === undefined)
     warnings.push('no SiteAgent (--site-agent host:port): the device is served but registered nowhere')
-  if (siteAgent !== undefined && !isJavaForm(device.id)) {
+  if (siteAgent !== undefined && javaIdProblem(device.id) !== undefined) {
     warnings.push(`the id ${device.id} is not of the form A_B_A that OpenQKDNetwork's Java SiteAgents need`)
   }
   return warnings
