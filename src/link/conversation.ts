@@ -43,6 +43,7 @@ export class Conversation {
   #lastHeardMs = 0
   #lastPingMs = 0
   #pings = 0n
+  #roundTripMs: number | undefined
   #mismatch: string | undefined
 
   constructor(private readonly options: ConversationOptions) {}
@@ -59,6 +60,11 @@ export class Conversation {
   /** Monotonic ms of the last message from the other side. */
   get lastHeardMs(): number {
     return this.#lastHeardMs
+  }
+
+  /** Between the two gateways as last measured, ms; undefined before the first answered Ping. */
+  get roundTripMs(): number | undefined {
+    return this.#roundTripMs
   }
 
   /** Why the two ends cannot be a link, if that came out. */
@@ -149,6 +155,8 @@ export class Conversation {
       case 'ping':
         return this.send(pongMessage(message.number))
       case 'pong':
+        // Only the answer to the last Ping tells of the time that has passed since it.
+        if (message.number === this.#pings) this.#roundTripMs = this.#lastHeardMs - this.#lastPingMs
         return
       default:
         if (this.#greeted) this.options.onMessage(message)

@@ -1,4 +1,5 @@
 /** The link of one attached device: session, agreement, delivery. What the gateway composes. */
+import { type ReadonlyCell, StateCell } from '../base/cell.js'
 import type { Clock } from '../base/clock.js'
 import { wipe } from '../base/wipe.js'
 import type { Random } from '../base/random.js'
@@ -27,9 +28,8 @@ import type { PeerConnector } from './peer.js'
 import { AgreementRuntime } from './runtime.js'
 import { SessionLayer } from './session.js'
 import type { SessionState } from './session-state.js'
-import { linkReport, sessionReport } from './status.js'
+import { type LinkCondition, linkCondition, linkReport, type LinkReportInput, sessionReport } from './status.js'
 import { UnagreedDelivery } from './unagreed.js'
-import type { ReadonlyCell } from '../base/cell.js'
 
 export interface LinkOptions {
   /** As registered with the SiteAgent; both ends must have the same. */
@@ -54,6 +54,8 @@ export interface LinkOptions {
 export interface AgreedLink extends Link, LinkAcceptor {
   /** The session's own union, for those who must act on it. */
   readonly session: ReadonlyCell<SessionState>
+  /** Where the link stands; changes as it changes. */
+  readonly condition: ReadonlyCell<LinkCondition>
   /** For the access table: is this caller the other device of the running session? */
   sessionPeer(originator: Originator, metadata: ReadonlyMap<string, string>): 'peer' | 'stranger' | 'no session'
   /**
@@ -74,11 +76,17 @@ export function createLink(options: LinkOptions): AgreedLink {
   return new ComposedLink(options)
 }
 
+/** A link that delivered so lately, or three longest waits ago, is delivering and not idle. */
+const RECENT_MS = 10_000
+
 class ComposedLink implements AgreedLink {
   readonly #runtime: AgreementRuntime
   readonly #session: SessionLayer
   readonly #unagreed: UnagreedDelivery
   readonly #options: LinkOptions
+  readonly #condition: StateCell<LinkCondition>
+  readonly #recentMs: number
+  #composed = false
 
   constructor(options: LinkOptions) {
     this.#options = options
@@ -86,6 +94,10 @@ class ComposedLink implements AgreedLink {
     const timing = { ...DEFAULT_TIMING, ...options.timing }
     const batch = { ...DEFAULT_BATCH, ...options.batch }
     const hold = { ...DEFAULT_HOLD, ...options.hold }
+    this.#recentMs = Math.max(RECENT_MS, 3 * batch.maxWaitMs)
+    this.#condition = new StateCell<LinkCondition>({ state: 'idle', reason: 'no session' }, clock, (error) =>
+      log.error({ err: error }, 'a listener of the link failed'),
+    )
     const greeting = { version: LINK_VERSION, kind: options.kind, keyBytes: options.bytesPerKey }
     this.#runtime = new AgreementRuntime({
       greeting,
@@ -99,6 +111,7 @@ class ComposedLink implements AgreedLink {
       timing,
       onBye: () => this.#session.peerSaidBye(),
       onChannelLost: (code, reason) => this.#session.channelLost(code, reason),
+      onChange: () => this.#changed(),
     })
     this.#unagreed = new UnagreedDelivery({
       keyBytes: options.bytesPerKey,
@@ -119,6 +132,13 @@ class ComposedLink implements AgreedLink {
       timing,
       onStream: (stream) => this.#unagreed.use(stream),
     })
+    this.#composed = true
+    this.#session.state.subscribe(() => this.#changed())
+    this.#changed()
+  }
+
+  get condition(): ReadonlyCell<LinkCondition> {
+    return this.#condition
   }
 
   get session(): ReadonlyCell<SessionState> {
@@ -186,14 +206,27 @@ class ComposedLink implements AgreedLink {
   }
 
   linkStatusReport(): PartStatus {
-    return linkReport({
+    this.#changed()
+    return linkReport(this.#reportInput(), this.#condition.value, this.#condition.sinceMs)
+  }
+
+  #reportInput(): LinkReportInput {
+    return {
       session: this.#session.state.value,
       state: this.#runtime.state,
       facts: this.#runtime.facts,
       counts: this.counts(),
-      unagreedUsed: this.#unagreed.used,
-      nowMs: this.#options.clock.nowMs(),
-    })
+      nowMs: this.#options.clock.monotonicMs(),
+      recentMs: this.#recentMs,
+    }
+  }
+
+  #changed(): void {
+    // The parts tell of changes while they are still being put together.
+    if (!this.#composed) return
+    const next = linkCondition(this.#reportInput())
+    const { state, reason } = this.#condition.value
+    if (next.state !== state || next.reason !== reason) this.#condition.set(next)
   }
 
   #stopped = false

@@ -5,7 +5,7 @@ import { wipe } from '../base/wipe.js'
 import type { KeyStream } from '../rpc/device-port.js'
 import { linkBlocked, wantedBatch } from './agreement/delivery.js'
 import { type DurableState, stateAtStart } from './agreement/durable.js'
-import type { AgreementEffect, AgreementEvent } from './agreement/events.js'
+import type { AgreementEffect, AgreementEvent, AgreementMessage } from './agreement/events.js'
 import { isSettling, nextTickMs, transition } from './agreement/machine.js'
 import { helloOf } from './agreement/reconcile.js'
 import type { AgreementState } from './agreement/state.js'
@@ -18,6 +18,7 @@ import { agreementMessage, announceMessage, dropThroughMessage, type PeerMessage
 import { MAX_MISMATCHES } from './options.js'
 import { Proposals } from './proposals.js'
 import type { RuntimeFacts, RuntimeOptions } from './runtime-options.js'
+import { SitesAccount } from './sites-account.js'
 import { SettleWaiters } from './settling.js'
 import { type SiteWatch, watchSite } from './site-watch.js'
 
@@ -50,7 +51,7 @@ export class AgreementRuntime {
   /** Whatever else re-arms the timer, it is looked then. */
   #lookAtMs = 0
   readonly #settling: SettleWaiters
-  #lastConfirmedMs: number | undefined
+  readonly #sites: SitesAccount
   #inferredKeys = 0n
   #closed = false
 
@@ -72,13 +73,17 @@ export class AgreementRuntime {
       maxIds: hold.maxKeys * 2,
       pingMs: timing.pingMs,
       onConnected: () => this.#connected(),
-      onHello: (hello) => this.dispatch({ type: 'hello', hello, nowMs: this.#nowMs() }),
+      onHello: (hello) => {
+        this.dispatch({ type: 'hello', hello, nowMs: this.#nowMs() })
+        if (this.#state.peer?.fits === true) this.#sites.know('there', hello.total)
+      },
       onMessage: (message) => this.#understand(message),
       onGone: (ended) => {
         this.#disconnected()
         if (ended !== undefined) options.onChannelLost(ended.code, ended.reason)
       },
     })
+    this.#sites = new SitesAccount(options.clock, () => this.talk.roundTripMs)
     const limits = {
       // A little less than what a stop waits for, so that it sees the outcome.
       settleMs: Math.max(1, timing.settleMs - 50),
@@ -86,6 +91,7 @@ export class AgreementRuntime {
       maxMismatches: MAX_MISMATCHES,
     }
     this.#state = stateAtStart(options.journal.load()?.state, limits, this.#randomHex())
+    this.#sites.know('here', this.#state.store.total)
     this.#watch = watchSite(options.totals, options.clock, timing.reportsGraceMs, (event) => this.dispatch(event))
     this.#watch.look()
     this.#armTimer()
@@ -100,7 +106,9 @@ export class AgreementRuntime {
     return {
       journalProblem: this.#journal.problem,
       peerMismatch: this.talk.mismatch,
-      lastConfirmedMs: this.#lastConfirmedMs,
+      sites: this.#sites.figures(),
+      lastTakenInMs: this.#sites.lastHereMs,
+      roundTripMs: this.talk.roundTripMs,
       inferredKeys: this.#inferredKeys,
       blocked: linkBlocked(this.#state),
     }
@@ -172,6 +180,7 @@ export class AgreementRuntime {
 
   #disconnected(): void {
     this.#proposals.forget()
+    this.#sites.disconnected()
     this.dispatch({ type: 'disconnected', nowMs: this.#nowMs() })
     this.desk.reconnected()
   }
@@ -201,6 +210,7 @@ export class AgreementRuntime {
       this.#draining = false
     }
     this.#settling.notify()
+    this.#options.onChange()
     this.#workSoon()
     this.#armTimer()
   }
@@ -243,7 +253,7 @@ export class AgreementRuntime {
   }
 
   #delivered(serial: number, inferred: boolean): void {
-    this.#lastConfirmedMs = this.#options.clock.nowMs()
+    this.#sites.takenInHere(serial, this.#state.store.total)
     if (inferred) this.#inferredKeys += BigInt(this.desk.batch(serial)?.ids.length ?? 0)
     this.desk.delivered(serial)
   }
@@ -289,8 +299,14 @@ export class AgreementRuntime {
         this.#options.onBye()
         return
       case 'agreement':
+        this.#noteTakenIn(message.message)
         this.dispatch({ type: 'message', message: message.message, nowMs })
     }
+  }
+
+  #noteTakenIn(message: AgreementMessage): void {
+    if (message.type !== 'takenIn' || message.skipped || this.#state.peer?.fits !== true) return
+    this.#sites.takenInThere(message.serial, message.total)
   }
 
   #prepare(message: PeerMessage & { readonly type: 'propose' }): void {
@@ -373,6 +389,7 @@ export class AgreementRuntime {
     if (tickMs !== undefined && nowMs >= tickMs) this.dispatch({ type: 'tick', nowMs })
     if (this.#formAtMs !== undefined && nowMs >= this.#formAtMs) this.#workSoon()
     this.talk.checkLife()
+    this.#options.onChange()
     this.#armTimer()
   }
 }

@@ -45,53 +45,34 @@ export interface LinkReportInput {
   readonly state: AgreementState
   readonly facts: RuntimeFacts
   readonly counts: LinkCounts
-  readonly unagreedUsed: boolean
+  /** Monotonic. */
   readonly nowMs: number
+  /** How long after a batch more of them are expected, ms. */
+  readonly recentMs: number
 }
 
-/** States, the worst first: diverged, stopped, mismatch, unagreed, owed, blocked, delivering, idle. */
-export function linkReport(input: LinkReportInput): PartStatus {
+/** Where the link stands: one word, and why. */
+export interface LinkCondition {
+  readonly state: 'diverged' | 'stopped' | 'mismatch' | 'unagreed' | 'owed' | 'waiting' | 'delivering' | 'idle'
+  readonly reason?: string
+  readonly needs?: string
+}
+
+/** The worst first: diverged, stopped, mismatch, unagreed, waiting for the disk, owed, waiting, delivering, idle. */
+export function linkCondition(input: LinkReportInput): LinkCondition {
   const { session, state, facts, counts } = input
-  const unsettled = owed(state)
-  const warnings: string[] = []
-  const inferred = state.site.confirmation === 'inferred'
-  if (inferred && state.site.stream !== undefined) {
-    warnings.push(
-      'this SiteAgent tells no totals: that it took keys in is inferred from an undisturbed stream, and what it did not read before a break may be missing there',
-    )
-  }
-  if (state.peer?.site.confirmation === 'inferred' && state.connection === 'up') {
-    warnings.push('the other SiteAgent tells no totals: that it took keys in is inferred')
-  }
-  if (unsettled.here + unsettled.there > 0) {
-    warnings.push(
-      `${unsettled.here + unsettled.there} keys are at one site only and are owed to ${unsettled.here > 0 ? 'this' : 'the other'} one: a gateway that stops now parts the stores`,
-    )
-  }
-  const common = {
-    sinceMs: input.nowMs,
-    facts: reportFacts(input),
-    ...(warnings.length > 0 ? { warnings } : {}),
-  }
   if (state.diverged !== undefined) {
     return {
-      ...common,
       state: 'diverged',
       reason: `from key ${state.diverged.firstDifferingKey} on the two stores differ: ${state.diverged.reason}`,
       needs: 'restart both SiteAgents so that their stores begin anew, or accept the divergence (--accept-divergence)',
     }
   }
   if (state.stopped !== undefined) {
-    return {
-      ...common,
-      state: 'stopped',
-      reason: state.stopped,
-      needs: 'the two devices of one pair, and a new session',
-    }
+    return { state: 'stopped', reason: state.stopped, needs: 'the two devices of one pair, and a new session' }
   }
   if (facts.peerMismatch !== undefined) {
     return {
-      ...common,
       state: 'mismatch',
       reason: facts.peerMismatch,
       needs: 'the same kind, key length and version at both ends',
@@ -99,30 +80,63 @@ export function linkReport(input: LinkReportInput): PartStatus {
   }
   if (session.state === 'started' && session.peerLink.peer === 'foreign') {
     const reason = 'the peer does not speak the link service: each side delivers by itself, in the order of arrival'
-    return {
-      ...common,
-      state: 'unagreed',
-      reason,
-      warnings: [...warnings, 'equal keys at both sites are only as good as the peer: nothing compares them'],
-    }
+    return { state: 'unagreed', reason }
   }
   if (facts.journalProblem !== undefined) {
     return {
-      ...common,
       state: 'waiting',
       reason: `the journal cannot be written: ${facts.journalProblem}`,
       needs: 'room in the state folder',
     }
   }
-  if (session.state !== 'started')
-    return { ...common, state: unsettled.here + unsettled.there > 0 ? 'owed' : 'idle', reason: 'no session' }
+  if (session.state !== 'started') {
+    const { here, there } = owed(state)
+    return { state: here + there > 0 ? 'owed' : 'idle', reason: 'no session' }
+  }
   const blocked = facts.blocked ?? streamBlocked(state)
-  if (blocked !== undefined) return { ...common, state: 'waiting', reason: blocked }
-  return { ...common, state: state.flight === undefined && counts.held === 0n ? 'idle' : 'delivering' }
+  if (blocked !== undefined) return { state: 'waiting', reason: blocked }
+  const { lastTakenInMs } = facts
+  const recently = lastTakenInMs !== undefined && input.nowMs - lastTakenInMs < input.recentMs
+  if (state.flight !== undefined || recently) return { state: 'delivering' }
+  if (counts.held > 0n) {
+    return { state: 'waiting', reason: 'the keys held here are not at the other site, or too few for a batch yet' }
+  }
+  return { state: 'idle', reason: 'no keys from the device' }
+}
+
+function warningsOf({ session, state }: LinkReportInput): string[] {
+  const warnings: string[] = []
+  if (state.site.confirmation === 'inferred' && state.site.stream !== undefined) {
+    warnings.push(
+      'this SiteAgent tells no totals: that it took keys in is inferred from an undisturbed stream, and what it did not read before a break may be missing there',
+    )
+  }
+  if (state.peer?.site.confirmation === 'inferred' && state.connection === 'up') {
+    warnings.push('the other SiteAgent tells no totals: that it took keys in is inferred')
+  }
+  const { here, there } = owed(state)
+  if (here + there > 0) {
+    warnings.push(
+      `${here + there} keys are at one site only and are owed to ${here > 0 ? 'this' : 'the other'} one: a gateway that stops now parts the stores`,
+    )
+  }
+  if (session.state === 'started' && session.peerLink.peer === 'foreign') {
+    warnings.push('equal keys at both sites are only as good as the peer: nothing compares them')
+  }
+  return warnings
+}
+
+/** `sinceMs`: Unix ms at which the condition became what it is. */
+export function linkReport(input: LinkReportInput, condition: LinkCondition, sinceMs: number): PartStatus {
+  const warnings = warningsOf(input)
+  return { ...condition, sinceMs, facts: reportFacts(input), ...(warnings.length > 0 ? { warnings } : {}) }
 }
 
 function reportFacts({ state, facts, counts }: LinkReportInput): { [key: string]: JsonValue | undefined } {
   const { here, there } = owed(state)
+  const { sites } = facts
+  const keysOf = (batches: readonly { readonly count: number }[]): number =>
+    batches.reduce((keys, { count }) => keys + count, 0)
   return {
     role: state.role,
     received: counts.received.toString(),
@@ -134,16 +148,43 @@ function reportFacts({ state, facts, counts }: LinkReportInput): { [key: string]
     owedHere: here,
     owedThere: there,
     proposed: state.proposed?.count ?? 0,
-    verified: state.kept.reduce((keys, { count }) => keys + count, 0),
+    verified: keysOf(state.kept),
     inFlight: state.flight?.count ?? 0,
-    inDoubt: state.doubts.reduce((keys, { count }) => keys + count, 0),
+    inDoubt: keysOf(state.doubts),
+    stages: stagesOf(state),
     position: state.position,
-    siteTotal: state.store.total?.toString(),
-    lastConfirmedMs: facts.lastConfirmedMs,
+    siteTotal: sites.here.total?.toString(),
+    lastConfirmedMs: sites.here.confirmedMs,
+    otherTotal: sites.there.total?.toString(),
+    otherConfirmedMs: sites.there.confirmedMs,
+    skewMs: rounded(sites.skewMs),
+    skewMaxMs: rounded(sites.skewMaxMs),
+    roundTripMs: rounded(facts.roundTripMs),
     confirmation: state.site.confirmation,
     otherConfirmation: state.peer?.site.confirmation,
     otherReady: state.connection === 'up' && state.peer?.site.ready === true,
     differenceAccepted: state.offset === 'adopt' ? 'next batch' : state.offset.toString(),
     mismatches: state.mismatches,
   }
+}
+
+/** Batches and their keys by stage; docs/agreement.md says what each means. */
+function stagesOf(state: AgreementState): { [stage: string]: JsonValue } {
+  const stage = (batches: readonly { readonly count: number }[]): JsonValue => ({
+    batches: batches.length,
+    keys: batches.reduce((keys, { count }) => keys + count, 0),
+  })
+  const some = <T>(batch: T | undefined): readonly T[] => (batch === undefined ? [] : [batch])
+  return {
+    proposed: stage(some(state.proposed)),
+    verified: stage(state.kept.filter(({ due }) => !due)),
+    onItsWay: stage(some(state.flight)),
+    ahead: stage(state.ahead),
+    due: stage(state.kept.filter(({ due }) => due)),
+    inDoubt: stage(state.doubts),
+  }
+}
+
+function rounded(ms: number | undefined): number | undefined {
+  return ms === undefined ? undefined : Math.round(ms * 100) / 100
 }
