@@ -52,6 +52,8 @@ export class Tdc1Reader implements TagReader {
   /** The same for the record before that one, should it turn out to have been wrong. */
   #tickBefore = -1
   #wrapsBefore = 0
+  /** The same for the record before the last step that was taken although it was long. */
+  #beforeLongStep: { tick: number; wraps: number; limit: number; records: number } | undefined
   /** The last record in place, where it may repeat. */
   #word = -1
   #limit = WIDEST_LIMIT_TICKS
@@ -233,6 +235,12 @@ export class Tdc1Reader implements TagReader {
     } else if (toThis <= toNext) {
       // On the way to the next one: only the step was long.
       this.tally.longSteps += 1
+      this.#beforeLongStep = {
+        tick: this.#tick,
+        wraps: this.#wraps,
+        limit: this.#limit,
+        records: this.#recordsSoFar(),
+      }
       this.#accept(word)
     } else {
       this.#acceptDoubtful(word, sink)
@@ -330,10 +338,26 @@ export class Tdc1Reader implements TagReader {
     this.tally.strayBytes += shift
     const next = this.#shiftedWord(at, shift)
     if (this.#lastWasWrong(next)) this.#retract(sink)
+    else this.#takeBackLongStep(next)
     this.#deliver(sink)
     this.#acceptNext = true
     sink.gap?.(`the stream slipped: ${4 - shift} bytes were lost`)
     return shift
+  }
+
+  #recordsSoFar(): number {
+    return this.#seen.reduce((sum, count) => sum + count, this.tally.records)
+  }
+
+  /** A long step just before a slip was the slip itself, read as a few records of a slow source: time goes on before it. */
+  #takeBackLongStep(next: number): void {
+    const before = this.#beforeLongStep
+    if (before === undefined || this.#recordsSoFar() - before.records > WINDOW) return
+    if (mayFollow(this.#tick, next, before.limit) || !mayFollow(before.tick, next, before.limit)) return
+    this.tally.wraps -= this.#wraps - before.wraps
+    this.#wraps = before.wraps
+    this.#tick = before.tick
+    this.#tickBefore = -1
   }
 
   #shiftedWord(at: number, shift: number): number {
