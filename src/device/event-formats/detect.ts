@@ -1,6 +1,6 @@
-import { GatewayError } from '../../base/errors.js'
+import { GatewayError, messageOf } from '../../base/errors.js'
 import { epochKind, HEADER_WORDS, parseEpochHeader } from './epoch-header.js'
-import { FORMAT_TITLES, type FormatName } from './format-names.js'
+import { FORMAT_NAMES, FORMAT_TITLES, type FormatName } from './format-names.js'
 import type { FormatSettings } from './formats.js'
 import { HexTextDecoder } from './hex-text.js'
 import { parseLabviewLine } from './labview-text.js'
@@ -44,11 +44,12 @@ function isText(sample: Uint8Array): boolean {
 
 function detectText(sample: Uint8Array, whole: boolean, name: string): Detection {
   const text = new TextDecoder('latin1').decode(sample)
-  // The sample may end in the middle of a line.
   const lines = text.split(/\r?\n/)
-  if (!whole) lines.pop()
-  const filled = lines.map((line) => line.trim()).filter((line) => line !== '')
-  const first = filled[0]
+  // The sample, and a recording that was cut off, may end in the middle of a line.
+  const last = lines.pop() ?? ''
+  if (whole && (lines.length === 0 || last.trim().length >= (lines[0]?.trim().length ?? 0))) lines.push(last)
+  const numbered = lines.map((line, i) => ({ number: i + 1, line: line.trim() })).filter(({ line }) => line !== '')
+  const first = numbered[0]?.line
   if (first === undefined) throw cannotTell(name, 'it holds no whole line of text', 'one of a0, a2 or labview')
   if (parseLabviewLine(first) !== undefined)
     return { format: 'labview', settings: {}, because: 'its lines are five digits and a time' }
@@ -56,14 +57,25 @@ function detectText(sample: Uint8Array, whole: boolean, name: string): Detection
     [16, 'a2'],
     [8, 'a0'],
   ] as const) {
-    if (!filled.every((line) => line.length === digits && /^[0-9a-fA-F]+$/.test(line))) continue
+    const fits = (line: string): boolean => line.length === digits && /^[0-9a-fA-F]+$/.test(line)
+    if (!fits(first)) continue
+    const other = numbered.find(({ line }) => !fits(line))
+    if (other !== undefined)
+      throw new GatewayError(
+        'E_FORMAT',
+        `${name}: it begins as ${format}, ${digits} hexadecimal digits a line, but line ${other.number} is "${other.line.slice(0, 40)}"`,
+        { remedy: 'take that line out: no format mixes such lines' },
+      )
     if (format === 'a2') return { format, settings: {}, because: 'its lines are 16 hexadecimal digits' }
-    return detectWordText(filled, name)
+    return detectWordText(
+      numbered.map(({ line }) => line),
+      name,
+    )
   }
   throw cannotTell(
     name,
     `its first line is neither 8 nor 16 hexadecimal digits nor a line of LabVIEW text: "${first.slice(0, 40)}"`,
-    'the right one, if it is text of a known format',
+    'a0, a2 or labview, once what is no record is taken out',
   )
 }
 
@@ -89,19 +101,24 @@ function detectWordText(lines: readonly string[], name: string): Detection {
 }
 
 function detectBinary(sample: Uint8Array, name: string): Detection {
+  const [first = 0] = sample
+  if (sample.length > 8 && sample.every((byte) => byte === first))
+    throw new GatewayError('E_FORMAT', `${name}: all its bytes are ${first.toString(16).padStart(2, '0')}`, {
+      remedy: 'record anew: there are no events in it',
+    })
   const words = wordsOf(sample)
   const epoch = detectEpoch(words)
-  if (epoch !== undefined) return epoch
+  if (epoch !== undefined && !('fault' in epoch)) return epoch
+  const nox = readsAsNox(sample)
+  if (nox.certain)
+    return { format: 'nox', settings: {}, because: 'each 8 bytes begin with 24 or 25 and have the blank nibble' }
+  const raw = readsAsTdc1(words)
+  if (raw.certain) return { format: 'tdc1', settings: {}, because: 'its words follow each other as TDC1 records do' }
   const found: Detection[] = []
   const add = (format: FormatName, because: string): void => {
     found.push({ format, settings: {}, because })
   }
-  const nox = readsAsNox(sample)
-  if (nox.certain)
-    return { format: 'nox', settings: {}, because: 'each 8 bytes begin with 24 or 25 and have the blank nibble' }
   if (nox.holds) add('nox', 'each 8 bytes begin with 24 or 25')
-  const raw = readsAsTdc1(words)
-  if (raw.certain) return { format: 'tdc1', settings: {}, because: 'its words follow each other as TDC1 records do' }
   if (raw.holds) add('tdc1', 'its words follow each other as TDC1 records do')
   const values = valueDetection(words, sample.length)
   if (values !== undefined) found.push(values)
@@ -109,19 +126,37 @@ function detectBinary(sample: Uint8Array, name: string): Detection {
     add('qutag', 'behind 40 bytes, each 10 bytes hold a time near the one before and a small channel')
   if (readsAsCqp(sample).holds) add('cqp', 'each 9 bytes hold a time behind the one before and a small number')
   const [only, ...others] = found
-  if (only !== undefined && others.length === 0) return only
-  if (only === undefined)
-    throw cannotTell(
-      name,
-      `its ${sample.length === 1 ? 'one byte reads' : `first ${sample.length} bytes read`} as no known format`,
-      'the right one',
-    )
-  const names = found.map(({ format }) => format)
+  if (only === undefined) throw refuseBytes(sample, name, epoch?.fault)
+  if (others.length === 0) return only
   throw cannotTell(
     name,
     `it is too short or too regular to tell: it reads as ${found.map(({ format }) => `${format} (${FORMAT_TITLES[format]})`).join(' and as ')}`,
-    names.join(' or '),
+    found.map(({ format }) => format).join(' or '),
   )
+}
+
+/** What other programs put at the beginning of their files, in hexadecimal, and how to get at what is inside. */
+const SIGNATURES: readonly (readonly [begin: string, what: string, remedy: string])[] = [
+  ['1f8b', 'a file compressed by gzip', 'unpack it first: gunzip -c FILE | qkd-gw decode -'],
+  ['28b52ffd', 'a file compressed by zstd', 'unpack it first: zstd -dc FILE | qkd-gw decode -'],
+  ['fd377a585a00', 'a file compressed by xz', 'unpack it first: xz -dc FILE | qkd-gw decode -'],
+  ['425a68', 'a file compressed by bzip2', 'unpack it first: bzip2 -dc FILE | qkd-gw decode -'],
+  ['504b0304', 'a zip archive', 'unpack it first: unzip -p FILE | qkd-gw decode -'],
+  ['efbbbf', 'text behind a byte order mark', 'save it as plain text, without that mark'],
+  ['fffe', 'text in 16-bit characters', 'save it as plain text (ASCII)'],
+]
+
+/** For bytes that read as nothing. */
+function refuseBytes(sample: Uint8Array, name: string, epochFault: string | undefined): GatewayError {
+  const begin = Buffer.from(sample.subarray(0, 8)).toString('hex')
+  const signature = SIGNATURES.find(([bytes]) => begin.startsWith(bytes))
+  if (signature !== undefined && sample.length >= 32)
+    return new GatewayError('E_FORMAT', `${name}: it looks like ${signature[1]}`, { remedy: signature[2] })
+  if (epochFault !== undefined)
+    return cannotTell(name, `it begins like an epoch file, but: ${epochFault}`, 'another one, if it is no epoch file')
+  const bytes = sample.length === 1 ? 'one byte reads' : `first ${sample.length} bytes read`
+  const short = sample.length < 16 ? ': two records at least are needed to tell' : ''
+  return cannotTell(name, `its ${bytes} as no known format${short}`, FORMAT_NAMES.join(', '))
 }
 
 /** `a1` or `a1X`, by which reading ascends; where both do, the one whose times lie close together. */
@@ -142,18 +177,22 @@ function valueDetection(words: Uint32Array, bytes: number): Detection | undefine
   return undefined
 }
 
-function detectEpoch(words: Uint32Array): Detection | undefined {
+/** An epoch file by its header, or what is wrong with a header that begins like one. */
+function detectEpoch(words: Uint32Array): Detection | { fault: string } | undefined {
   const kind = epochKind(words[0] ?? 0)
-  if (kind === undefined || words.length < HEADER_WORDS[kind]) return undefined
+  if (kind === undefined || words.length < 2) return undefined
+  if (words.length < HEADER_WORDS[kind])
+    return { fault: `a T${kind} header has ${4 * HEADER_WORDS[kind]} bytes, and it ends before` }
   try {
     const header = parseEpochHeader([...words.subarray(0, HEADER_WORDS[kind])], kind)
     // A list of bits says how long it is; any other file that begins with a small number does not fit.
     const bits = kind === 3 ? header.length * (header.fields[0] ?? 0) : kind === 7 ? (header.fields[0] ?? 0) : 0
     const needed = HEADER_WORDS[kind] + Math.ceil(bits / 32)
-    if ((kind === 3 || kind === 7) && words.length < SAMPLE_BYTES / 4 && words.length !== needed) return undefined
+    if ((kind === 3 || kind === 7) && words.length < SAMPLE_BYTES / 4 && words.length !== needed)
+      return { fault: `its T${kind} header announces ${4 * needed} bytes, and it has ${4 * words.length}` }
     return { format: `t${kind}`, settings: {}, because: `its header is that of a T${kind} epoch file` }
-  } catch {
-    return undefined
+  } catch (error) {
+    return { fault: messageOf(error) }
   }
 }
 

@@ -29,6 +29,15 @@ const STAGED_BYTES = 65_536
 const JUMP = 2 ** 22
 /** So many records in a row behind the time line mean that it began anew. */
 const RESTART_AFTER = 16
+/** A second record behind the first by less than this (1 ms, in 1/256 ns) is out of order; by more, the first was wrong. */
+const SWAPPED_UNITS = 2 ** 28
+
+/** Where the time line stood before a jump, and the last event then. */
+interface Jump extends Words64 {
+  lastRepaired: number
+  lastHigh: number
+  lastLow: number
+}
 
 /**
  * Streaming reader of 64-bit event values (`a1`, `a1X`, T1 bodies, and through text `a0`, `a2`). Lost wraps are put back,
@@ -56,7 +65,7 @@ export class EventValueReader implements TagReader {
   #lowBitsSeen = 0
   #dummySeen = false
   #dummyPlace: { counter: LossyCounter; place: number } | undefined
-  #jumpedFrom: Words64 | undefined
+  #jumpedFrom: Jump | undefined
   #behindInARow = 0
   /** The last event in place: high word as repaired and as written, low word. */
   #lastRepaired = -1
@@ -161,6 +170,11 @@ export class EventValueReader implements TagReader {
         this.#behindInARow = 0
         this.#jumpedFrom = undefined
         this.#batch.count = out
+        if (this.tally.first === undefined) {
+          const at = 2 * (i - (out - begun))
+          const firstHigh = words[at + highAt] ?? 0
+          this.tally.first = this.#mark(firstHigh + offset, words[at + lowAt] ?? 0, firstHigh)
+        }
       }
       if (i >= until) continue
       const writtenHigh = words[2 * i + highAt] ?? 0
@@ -191,7 +205,7 @@ export class EventValueReader implements TagReader {
     const before = this.#jumpedFrom
     this.#jumpedFrom = undefined
     if (this.#high < 0 || units > 0) {
-      if (units > 0 && high - this.#high > JUMP && !isDummy) this.#jumpedFrom = { hi: this.#high, lo: this.#low }
+      if (units > 0 && high - this.#high > JUMP && !isDummy) this.#jumpedFrom = this.#here()
       return this.#accept(high, low, writtenHigh)
     }
     if (units === 0) {
@@ -213,8 +227,9 @@ export class EventValueReader implements TagReader {
       this.#offset += counter.highWordStep
       return this.#accept(high + counter.highWordStep, low, writtenHigh)
     }
-    if (before !== undefined && (high > before.hi || (high === before.hi && low > before.lo))) {
-      this.#retract(sink)
+    const wasWrong = before !== undefined && (high > before.hi || (high === before.hi && low > before.lo))
+    if (wasWrong && (before.hi >= 0 || -units > SWAPPED_UNITS)) {
+      this.#retract(before, sink)
       return this.#accept(high, low, writtenHigh)
     }
     this.#behindInARow += 1
@@ -271,11 +286,27 @@ export class EventValueReader implements TagReader {
     this.tally.first ??= this.#mark(high, low, writtenHigh)
   }
 
+  #here(): Jump {
+    return {
+      hi: this.#high,
+      lo: this.#low,
+      lastRepaired: this.#lastRepaired,
+      lastHigh: this.#lastHigh,
+      lastLow: this.#lastLow,
+    }
+  }
+
   /** The event taken last jumped ahead, and what follows does not agree. */
-  #retract(sink: TagSink): void {
-    this.tally.invalid += 1
+  #retract(before: Jump, sink: TagSink): void {
+    const { tally } = this
+    tally.invalid += 1
+    const first = tally.first?.value
+    if (first?.hi === this.#lastHigh && first.lo === this.#lastLow) tally.first = undefined
     if (this.#batch.count === 0) return sink.gap?.('a detection handed on before turned out to be out of place')
     this.#batch.count -= 1
+    this.#lastRepaired = before.lastRepaired
+    this.#lastHigh = before.lastHigh
+    this.#lastLow = before.lastLow
   }
 
   #mark(high: number, low: number, writtenHigh: number): TagMark {

@@ -33,7 +33,7 @@ export class HexTextReader<R extends TagReader> implements TagReader {
 
   constructor(
     readonly words: R,
-    digits: 8 | 16,
+    private readonly digits: 8 | 16,
   ) {
     this.#text = new HexTextDecoder(digits)
   }
@@ -57,6 +57,10 @@ export class HexTextReader<R extends TagReader> implements TagReader {
   end(sink: TagSink): void {
     this.words.push(this.#text.end(), sink)
     this.words.end(sink)
+    const { cutOff } = this.#text
+    if (cutOff === 0) return
+    this.tally.strayBytes += cutOff
+    this.tally.notes.push(`the last line is cut off after ${cutOff} of ${this.digits} digits`)
   }
 }
 

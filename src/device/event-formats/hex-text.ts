@@ -2,10 +2,13 @@ import { GatewayError } from '../../base/errors.js'
 
 const LF = 10
 const CR = 13
+const TAB = 9
+const BLANK = 32
 
 /**
  * Hexadecimal text, one number a line, as the little-endian words it stands for: 8 digits (`a0`) are one word, 16 (`a2`)
- * two words, the high one first. Any chunking; blank lines are passed over. Throws E_FORMAT naming the line.
+ * two words, the high one first. Any chunking; blank lines and blanks around a number are passed over, a last line
+ * that is cut off is left out. Throws E_FORMAT naming the line.
  */
 export class HexTextDecoder {
   readonly #digits: 8 | 16
@@ -23,7 +26,7 @@ export class HexTextDecoder {
     let out = 0
     for (let i = 0; i < chunk.length; i++) {
       const char = chunk[i] ?? 0
-      if (char === LF || char === CR) {
+      if (char === LF || char === CR || char === BLANK || char === TAB) {
         if (this.#count !== 0) {
           out = this.#finish(words, out)
         }
@@ -39,10 +42,15 @@ export class HexTextDecoder {
     return new Uint8Array(words.buffer, 0, 4 * out)
   }
 
-  /** The last line where no line end follows it. */
+  /** Digits of a last line that is cut off. */
+  get cutOff(): number {
+    return this.#count
+  }
+
+  /** The last line where no line end follows it and it is whole. */
   end(): Uint8Array {
     const words = new Uint32Array(2)
-    const out = this.#count === 0 ? 0 : this.#finish(words, 0)
+    const out = this.#count === this.#digits ? this.#finish(words, 0) : 0
     return new Uint8Array(words.buffer, 0, 4 * out)
   }
 

@@ -4,7 +4,7 @@ import { encodeCqpList, encodeQutag } from '../../../src/device/event-formats/ch
 import { detectFormat } from '../../../src/device/event-formats/detect.js'
 import { encodeT3, encodeT4, encodeT7 } from '../../../src/device/event-formats/epoch-lists.js'
 import { concat, encodeT1, encodeT2 } from '../../../src/device/event-formats/epoch-tags.js'
-import { eventValue, valueBytes, valueText } from '../../../src/device/event-formats/event-values.js'
+import { eventValue, valueBytes, valueOfTdc1Word, valueText } from '../../../src/device/event-formats/event-values.js'
 import { labviewLine } from '../../../src/device/event-formats/labview-text.js'
 import { noxDetection } from '../../../src/device/event-formats/nox.js'
 import { GatewayError } from '../../../src/base/errors.js'
@@ -62,6 +62,24 @@ describe('a format is told by content', () => {
     )
   })
 
+  it("for files of the TDC1's own reader, which lost wraps of a slow source, in both word orders", () => {
+    fc.assert(
+      fc.property(fc.integer(), fc.integer({ min: 1, max: 40 }), (seed, perSecond) => {
+        // That reader counts a wrap only where the top bit falls from one record to the next.
+        let noticed = 0
+        let topBit = 0
+        const made = wordsOfClicks(randomClicks(300, perSecond, seeded(seed))).map((word) => {
+          if (word >>> 31 < topBit) noticed += 1
+          topBit = word >>> 31
+          return valueOfTdc1Word(word, noticed)
+        })
+        expect(detectFormat(valueBytes(made, 'lowFirst'), true, 'x').format).toBe('a1')
+        expect(detectFormat(valueBytes(made, 'highFirst'), true, 'x').format).toBe('a1X')
+      }),
+      { numRuns: 100 },
+    )
+  })
+
   it('for every format with marks of its own', () => {
     const detections = Array.from({ length: 30 }, (_, i) => ({
       timePs: 10n ** 12n + 12_345n * BigInt(i),
@@ -94,6 +112,11 @@ describe('what cannot be told is refused with a reason and the option that settl
     throw new Error('not refused')
   }
 
+  it('but not where only its last line is cut off', () => {
+    const lines = valueText(values(30, 1000, 3), 'a2')
+    expect(detectFormat(text(lines.slice(0, -9)), true, 'x').format).toBe('a2')
+  })
+
   it('where one record could be anything', () => {
     const error = refusal(valueBytes([0x1234_5678_9abc_0301n], 'lowFirst'))
     expect(error.code).toBe('E_FORMAT')
@@ -113,6 +136,23 @@ describe('what cannot be told is refused with a reason and the option that settl
       /--format/,
     )
     expect(refusal(new Uint8Array()).message).toMatch(/file.ts is empty/)
+  })
+
+  it('where another program has packed or spoilt the file', () => {
+    const packed = Buffer.from('1f8b0800000000000003', 'hex')
+    const zipped = refusal(Buffer.concat([packed, Buffer.from('qkd-gw '.repeat(40)), packed]))
+    expect(zipped.message).toMatch(/looks like a file compressed by gzip/)
+    expect(zipped.remedy).toMatch(/gunzip -c/)
+    expect(refusal(new Uint8Array(4096)).message).toMatch(/all its bytes are 00/)
+    const lines = valueText(values(30, 1000, 3), 'a2')
+    expect(refusal(text(`${lines}overrun\n${lines}`)).message).toMatch(/begins as a2.*line 31 is "overrun"/)
+  })
+
+  it('where an epoch file has a header that does not hold', () => {
+    const t1 = encodeT1(5, false, [eventValue(77n, 1)])
+    t1[16] = 1
+    expect(refusal(t1).message).toMatch(/begins like an epoch file, but: .*1 detector bits/)
+    expect(refusal(t1.subarray(0, 12)).message).toMatch(/a T1 header has 20 bytes/)
   })
 
   it('for any bytes at all, without another kind of failure', () => {

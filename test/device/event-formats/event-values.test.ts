@@ -117,6 +117,33 @@ describe('64-bit event values', () => {
     expect(ahead.tally).toMatchObject({ outOfOrder: 0, invalid: 1, restarts: 0 })
   })
 
+  it('whose first record is wrong or swapped leave the sum-up its true first event', () => {
+    const times = Array.from({ length: 40 }, (_, i) => 10_000n * BigInt(i + 1) + 3n)
+    const values = times.map((time) => eventValue(time, 1))
+    const tallyOf = (given: readonly bigint[]) => {
+      const reader = new EventValueReader({ order: 'highFirst' })
+      collect(reader, valueBytes(given, 'highFirst'))
+      return reader.tally
+    }
+    const stale = tallyOf(values.with(0, eventValue(2n ** 50n, 1)))
+    expect(stale).toMatchObject({ invalid: 1, outOfOrder: 0, restarts: 0 })
+    expect(toBigInt(stale.first?.time ?? { hi: 0, lo: 0 })).toBe(times[1])
+    const swapped = tallyOf([values[1] ?? 0n, values[0] ?? 0n, ...values.slice(2)])
+    expect(swapped).toMatchObject({ invalid: 0, outOfOrder: 1 })
+    expect(toBigInt(swapped.first?.time ?? { hi: 0, lo: 0 })).toBe(times[1])
+    const far = tallyOf([...values, eventValue(2n ** 50n, 1), eventValue(10_000n * 41n, 0, true)])
+    expect(far.invalid).toBe(1)
+    expect(toBigInt(far.last?.time ?? { hi: 0, lo: 0 })).toBe(times.at(-1))
+  })
+
+  it('that begin with dummies have a first event all the same', () => {
+    const reader = new EventValueReader({ order: 'lowFirst' })
+    const values = [eventValue(500n, 1, true), eventValue(700n, 1, true), eventValue(900n, 4), eventValue(950n, 8)]
+    expect(collect(reader, valueBytes(values, 'lowFirst')).times).toEqual([900n, 950n])
+    expect(toBigInt(reader.tally.first?.time ?? { hi: 0, lo: 0 })).toBe(900n)
+    expect(reader.tally.first?.pattern).toBe(4)
+  })
+
   it('of two recordings in one file begin anew at the second, with a gap between', () => {
     const one = Array.from({ length: 50 }, (_, i) => eventValue(2n ** 40n + 1001n * BigInt(i), 1))
     const two = Array.from({ length: 50 }, (_, i) => eventValue(2n ** 30n + 1001n * BigInt(i), 2))
@@ -179,7 +206,7 @@ describe('the card in fast mode', () => {
 
 describe('hexadecimal text', () => {
   it('is refused with the line where a line is too short, too long or no number', () => {
-    for (const text of ['0123456\n', '012345678\n', '0123456g\n']) {
+    for (const text of ['0123456\n', '012345678\n', '0123456g\n', '0123 4567\n']) {
       const decoder = new HexTextDecoder(8)
       expect(() => decoder.decode(new TextEncoder().encode(`89abcdef\r\n\n${text}`))).toThrow(/line 3: expected 8/)
     }
@@ -190,6 +217,17 @@ describe('hexadecimal text', () => {
     if (opened.kind !== 'tags') throw new Error('no detections')
     const { times } = collect(opened.reader, new TextEncoder().encode('0000000000100401\n0000000000200401'), [5])
     expect(times).toEqual([0x401n, 0x801n])
+  })
+
+  it('may have blanks around its numbers, and a last line that is cut off is left out and said', () => {
+    const opened = openFormat('a2')
+    if (opened.kind !== 'tags') throw new Error('no detections')
+    const text = '  0000000000100401 \r\n\t0000000000200401\t\n00000000'
+    expect(collect(opened.reader, new TextEncoder().encode(text), [7]).times).toEqual([0x401n, 0x801n])
+    expect(opened.reader.tally).toMatchObject({
+      strayBytes: 8,
+      notes: ['the last line is cut off after 8 of 16 digits'],
+    })
   })
 
   it('reads raw TDC1 words too, where the TDC1 wrote it', () => {
