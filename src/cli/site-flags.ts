@@ -7,6 +7,7 @@ export interface SiteFlags {
   keyId?: bigint
   filter: readonly string[]
   exclude?: true
+  static?: true
   rate: number
   seconds?: number
   timeout: number

@@ -1,6 +1,7 @@
 /** `qkd-gw site … keep-up`: starts a link, and starts it again whenever keys stop. */
 import { sleep } from '../base/clock.js'
 import { codeOf, messageOf } from '../base/errors.js'
+import { parseHostPort } from '../base/host-port.js'
 import { createLogger } from '../observe/log.js'
 import { LinkKeeper } from '../site/link-keeper.js'
 import { findPair, type LinkPair } from '../site/link-path.js'
@@ -21,6 +22,8 @@ export async function keepUp(context: SiteContext): Promise<void> {
   const keeper = new LinkKeeper({
     left: { address: leftAddress, deviceId: pair.left.device.id, openChannel: context.opener(leftAddress) },
     right: { address: rightAddress, deviceId: pair.right.device.id, openChannel: context.opener(rightAddress) },
+    isStatic: flags.static === true,
+    openDevice: (address) => context.opener(parseHostPort(address, 'control address'))(),
     clock: env.clock,
     random: env.random,
     log: createLogger({ level: 'silent', format: 'json' }),

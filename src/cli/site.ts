@@ -49,6 +49,7 @@ export function addSiteCommand(program: Command, env: CliEnvironment): void {
       number('--stalled-after', 0),
       120,
     )
+    .option('--static', 'keep-up: a static link, started again by registering its left device anew')
     .option('-s, --tls', 'the SiteAgent speaks TLS')
     .option('--rootca <file>', 'certificates of the authorities that it is checked against')
     .option('--cert <file>', 'own certificate, to show if asked')
@@ -69,7 +70,7 @@ Actions:
 How keep-up starts a link again:
   C++ SiteAgent        EndKeyExchange, then StartNode, at the left site with the whole path
   Java SiteAgent       StartNode at the left site, with a deadline: a success is never answered
-  static link          the gateway does it by itself: it unregisters until nothing is left, and registers
+  static link          with --static: the left device's registration is taken away and made anew, as it was
 
 The sites' own spelling of their addresses is looked up, not typed.
 

@@ -1,8 +1,9 @@
 /** The composition root of one attached device: every part is made here, and here alone. */
+import type { ChannelCredentials } from '@grpc/grpc-js'
 import { StateCell } from '../base/cell.js'
 import { withDeadline } from '../base/clock.js'
 import { GatewayError, messageOf } from '../base/errors.js'
-import { formatHostPort, parseHostPort, type HostPort } from '../base/host-port.js'
+import { formatHostPort, type HostPort } from '../base/host-port.js'
 import { version } from '../base/version.js'
 import type { Device } from '../device/contract.js'
 import { loadDriver } from '../device/catalogue.js'
@@ -22,12 +23,13 @@ import { createProbe } from '../rpc/probe.js'
 import type { PairPortSource } from '../rpc/services/pair.js'
 import { createDeviceServer, type DeviceServer } from '../rpc/server.js'
 import type { Site } from '../site/contract.js'
-import { LinkKeeper, type KeptEnd } from '../site/link-keeper.js'
 import { createSite } from '../site/site.js'
 import type { Tunnel } from '../tunnel/contract.js'
 import { createTunnel } from '../tunnel/tunnel.js'
+import { composeKeeper } from './compose-keeper.js'
 import { composeTls, type GatewayTls } from './compose-tls.js'
 import { composeLink, followSession } from './compose-link.js'
+import { composeMetrics, type GatewayMetrics } from './compose-metrics.js'
 import { pairSource } from './compose-pair.js'
 import { composeTags } from './compose-tags.js'
 import { tunnelOptions } from './compose-tunnel.js'
@@ -36,6 +38,7 @@ import { createDirectProof, type DirectProof } from './direct-proof.js'
 import { statusOf } from './gateway-status.js'
 import type { HostProcess } from './host.js'
 import { narrateDevice, narrateDirect, narrateRegistration, narrateTunnel, partLog } from './narrate.js'
+import type { MetricsInput } from './metrics.js'
 import type { Plan } from './plan.js'
 import type { ServingState } from './serving.js'
 import { followSiteRestarts } from './site-restarts.js'
@@ -77,6 +80,7 @@ class ComposedGateway implements Gateway {
   readonly #site: Site | undefined
   readonly #link: AgreedLink
   readonly #policy: AccessPolicy
+  readonly #metrics: GatewayMetrics
   /** Ends the parts one after the other; each has its own, so that the order of a stop is ours. */
   readonly #stopDevice = new AbortController()
   readonly #stopSite = new AbortController()
@@ -171,7 +175,18 @@ class ComposedGateway implements Gateway {
       this.#tunnel === undefined
         ? createDirectProof(plan.directControlAddress, this.#serving, probe.probeSelf, clock)
         : undefined
+    const look = (): MetricsInput => ({
+      ...{ status: this.status(), driver: plan.device.descriptor.name, side: plan.device.side },
+      ...{ counts: this.#link.counts(), figures: this.#link.figures(), discarded: this.#feed.discarded() },
+      ...{ server: this.#server.counts(), tunnelRoundTripMs: this.#tunnelRoundTripMs() },
+    })
+    this.#metrics = composeMetrics(plan.config, look, host, log.child({ part: 'metrics' }))
     this.#followProof()
+  }
+
+  #tunnelRoundTripMs(): number | undefined {
+    const state = this.#tunnel?.state.value ?? this.#direct?.state.value
+    return state?.state === 'proven' ? state.roundTripMs : undefined
   }
 
   /** What the two devices say to each other, for a pair; time tags, for a device that yields them. */
@@ -204,6 +219,10 @@ class ComposedGateway implements Gateway {
     })
   }
 
+  #clientTls(): { credentials?: ChannelCredentials } {
+    return this.tls.client === undefined ? {} : { credentials: this.tls.client }
+  }
+
   /** From here, or through the tunnel where the configuration says so; with TLS where there is any. */
   #openSiteAgent(address: HostPort): Promise<Channel> {
     const tunnel = this.#tunnel
@@ -211,7 +230,7 @@ class ComposedGateway implements Gateway {
     return openChannel({
       address: formatHostPort(address),
       what: 'SiteAgent',
-      ...(this.tls.client === undefined ? {} : { credentials: this.tls.client }),
+      ...this.#clientTls(),
       ...(through ? { dial: (target: HostPort, signal: AbortSignal) => tunnel.dial(target, signal) } : {}),
     })
   }
@@ -274,7 +293,12 @@ class ComposedGateway implements Gateway {
         direct: this.#direct,
         site: this.#site,
         link: this.#link,
-        policyWarnings: () => [...this.#policy.warnings(this.tls.server !== undefined), ...this.tls.warnings()],
+        metrics: this.#metrics.state(),
+        policyWarnings: () => [
+          ...this.#policy.warnings(this.tls.server !== undefined),
+          ...this.tls.warnings(),
+          ...this.#metrics.warnings(),
+        ],
       },
       this.#startedAtMs,
     )
@@ -335,6 +359,7 @@ class ComposedGateway implements Gateway {
       tunnel: this.#start('tunnel', (this.#tunnel ?? this.#direct)?.run(this.#stopTunnel.signal) ?? Promise.resolve()),
       site: this.#start('registration', this.#site?.run(this.#stopSite.signal) ?? Promise.resolve()),
       keeper: this.#start('keepUp', this.#keepUp(ended)),
+      metrics: this.#start('metrics', this.#metrics.run(ended)),
     }
     await new Promise<void>((resolve) => {
       if (ended.aborted) return resolve()
@@ -345,26 +370,23 @@ class ComposedGateway implements Gateway {
     return result
   }
 
-  /** The left gateway's link.keepUp: starts the link again where keys stopped, never while a batch is unsettled. */
+  /** This gateway's link.keepUp. */
   async #keepUp(signal: AbortSignal): Promise<void> {
-    const section = this.plan.config.link?.keepUp
-    if (section === undefined) return
-    const end = (text: string, deviceId: string): KeptEnd => {
-      const address = parseHostPort(text, 'link.keepUp')
-      return { address, deviceId, openChannel: () => this.#openSiteAgent(address) }
-    }
-    const log = this.log.child({ part: 'keepUp' })
-    const keeper = new LinkKeeper({
-      left: end(section.leftSite, section.leftId),
-      right: end(section.rightSite, section.rightId),
+    const keeper = composeKeeper({
+      section: this.plan.config.link?.keepUp,
+      site: this.#site,
+      link: this.#link,
+      reached: () => {
+        const tunnel = this.#tunnel?.state.value
+        return (tunnel ?? this.#direct?.state.value)?.state === 'proven'
+      },
+      openSiteAgent: (address) => this.#openSiteAgent(address),
+      openDevice: (address) => openChannel({ address, what: 'control address', ...this.#clientTls() }),
       clock: this.host.clock,
       random: this.host.random,
-      log: partLog(this.log, 'keepUp'),
-      onEvent: (event) => log[event.event === 'failed' ? 'warn' : 'info'](event.message),
-      maySettle: () => !this.#link.isSettling(),
-      own: () => (this.#link.session.value.state === 'started' ? 'running' : 'stopped'),
+      log: this.log,
     })
-    await keeper.run(signal)
+    await keeper?.run(signal)
   }
 
   /** In this order: session, registration, then everything that carries bytes. Each has its share of 5 s. */

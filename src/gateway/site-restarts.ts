@@ -25,7 +25,7 @@ export function followSiteRestarts(
         return
       case 'registering': {
         // Another address takes the place of an entry that is still there.
-        const forgotten = registeredAs !== undefined && registeredAs === controlAddress()
+        const forgotten = state.anew !== true && registeredAs !== undefined && registeredAs === controlAddress()
         if (forgotten && (broken || !site.reporting())) onRestart()
         registeredAs = undefined
         return

@@ -9,7 +9,8 @@ export type SiteDialect = 'cpp' | 'java' | 'unknown'
 export type RegistrationState =
   /** `waitingFor` says for what: a served device service, a proven tunnel. */
   | { state: 'waiting'; waitingFor: string }
-  | { state: 'registering'; attempt: number }
+  /** `anew`: we took the earlier registration away ourselves; the SiteAgent has forgotten nothing. */
+  | { state: 'registering'; attempt: number; anew?: true }
   | { state: 'registered'; controlAddress: string; confirmed: boolean }
   | { state: 'failed'; reason: string; retryInMs: number }
   /** The SiteAgent holds something that we cannot repair. */

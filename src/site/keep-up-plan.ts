@@ -12,8 +12,10 @@ export interface LinkView {
   readonly keysAtMs: number | undefined
   /** False while a batch is on its way that the other site must still get or drop. */
   readonly settled: boolean
-  /** What the gateway that keeps the link up knows of its own end, where there is one. */
-  readonly own?: 'running' | 'stopped'
+  /** What the gateway that keeps the link up knows of its own end, where there is one; 'waiting' may mend by itself. */
+  readonly own?: 'running' | 'stopped' | 'waiting'
+  /** What our own end lacks so that a start would be in vain, where there is such. */
+  readonly ownLacks?: string
 }
 
 export interface KeepUpMemory {
@@ -49,7 +51,7 @@ export function decideKeepUp(view: LinkView, memory: KeepUpMemory, limits: KeepU
     state,
     memory: { ...memory, ...change },
   })
-  const missing = missingPart(view)
+  const missing = missingPart(view) ?? view.ownLacks
   // A site or device that is away is no reason to start: it comes back first.
   if (missing !== undefined) return wait(missing, { faultSinceMs: undefined })
   const fault = faultOf(view, memory, limits)
@@ -97,7 +99,9 @@ interface Fault {
 }
 
 function faultOf(view: LinkView, memory: KeepUpMemory, limits: KeepUpLimits): Fault | undefined {
-  if (view.own === 'stopped') return { reason: 'our own device has no session', maybeMends: false }
+  if (view.own === 'stopped' || view.own === 'waiting') {
+    return { reason: 'our own device has no session', maybeMends: view.own === 'waiting' }
+  }
   for (const name of ['left', 'right'] as const) {
     if (view[name].device === 'inactive') {
       return { reason: `the ${name} device has no session and nobody waits for its keys`, maybeMends: false }

@@ -2,17 +2,17 @@
  * Keeps a link up: looks at both ends, and where keys stopped starts the link again by the recipe of its sites. Used by
  * `qkd-gw site … keep-up` and by the left gateway's `link.keepUp`. Bounded by growing pauses, and every start is logged.
  */
-import { createBackoff } from '../base/backoff.js'
 import { sleep, type Clock } from '../base/clock.js'
 import { GatewayError, messageOf } from '../base/errors.js'
 import type { HostPort } from '../base/host-port.js'
 import type { Random } from '../base/random.js'
+import { createStartPauses } from '../base/start-pauses.js'
 import type { Logger } from '../observe/log.js'
 import { ISiteAgent } from '../rpc/gen/cqp/remote/site_pb.js'
 import { detectDialect } from './dialect.js'
 import { decideKeepUp, freshMemory, type KeepUpMemory, type LinkView } from './keep-up-plan.js'
 import { pathOf } from './link-path.js'
-import { restartLink } from './link-recipe.js'
+import { restartLink, restartStaticLink, type RecipeOptions } from './link-recipe.js'
 import { viewEnd, type EndView, type OpenDeviceChannel } from './link-watch.js'
 import { openSiteConnection, type OpenSiteChannel, type SiteConnection } from './site-connection.js'
 import { TotalsSubscription } from './totals.js'
@@ -28,13 +28,15 @@ export interface KeptEnd {
 export type KeeperEvent =
   | { event: 'state'; message: string }
   | { event: 'starting'; message: string; reason: string; attempt: number }
-  | { event: 'call'; message: string; call: string; site: 'left' | 'right'; answer: string }
+  | { event: 'call'; message: string; call: string; site: 'left' | 'right' | 'own'; answer: string }
   | { event: 'failed'; message: string }
 
 export interface LinkKeeperOptions {
   /** Alice's site, where the link is started. */
   readonly left: KeptEnd
   readonly right: KeptEnd
+  /** True for a link that a network manager starts by itself when its devices register. Default: false. */
+  readonly isStatic?: boolean
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
@@ -43,6 +45,8 @@ export interface LinkKeeperOptions {
   readonly maySettle?: () => boolean
   /** What the gateway knows of its own end; undefined where there is none. */
   readonly own?: () => 'running' | 'stopped' | undefined
+  /** What our own end lacks so that a start would be in vain: a proven control address. */
+  readonly ownLacks?: () => string | undefined
   /** Reaches a device at its control address; default from here, in plain text. */
   readonly openDevice?: OpenDeviceChannel
   /** How often both ends are looked at; default 1 s. */
@@ -120,7 +124,7 @@ export class LinkKeeper {
     this.#left = new WatchedSite(options.left, options, this.#timing.callTimeoutMs)
     this.#right = new WatchedSite(options.right, options, this.#timing.callTimeoutMs)
     this.#memory = freshMemory(options.clock.monotonicMs())
-    this.#pauses = pauses(this.#timing.pauseFirstMs, this.#timing.pauseMaxMs, options.random)
+    this.#pauses = createStartPauses(this.#timing.pauseFirstMs, this.#timing.pauseMaxMs, options.random)
   }
 
   /** Where the link stands, in plain words. */
@@ -171,9 +175,10 @@ export class LinkKeeper {
   }
 
   #view(left: EndView, right: EndView): LinkView {
-    const { clock, maySettle, own } = this.options
+    const { clock, maySettle, own, ownLacks } = this.options
     const keys = [this.#left.keysAtMs, this.#right.keysAtMs]
     const ownEnd = own?.()
+    const lacks = ownLacks?.()
     return {
       nowMs: clock.monotonicMs(),
       left,
@@ -182,11 +187,22 @@ export class LinkKeeper {
       keysAtMs: keys[0] === undefined || keys[1] === undefined ? undefined : Math.min(keys[0], keys[1]),
       settled: maySettle?.() ?? true,
       ...(ownEnd === undefined ? {} : { own: ownEnd }),
+      ...(lacks === undefined ? {} : { ownLacks: lacks }),
     }
   }
 
   async #start(leftUrl: string, rightUrl: string, signal: AbortSignal): Promise<void> {
     const { callTimeoutMs, recipeTimeoutMs } = this.#timing
+    const onStep: RecipeOptions['onStep'] = ({ call, site, answer }) =>
+      this.#say({ event: 'call', message: `${call} at the ${site} site: ${answer}`, call, site, answer })
+    if (this.options.isStatic === true) {
+      const { clock, random } = this.options
+      const { connection, end } = this.#left
+      return restartStaticLink({
+        ...{ connection, deviceId: end.deviceId, callTimeoutMs, registerTimeoutMs: recipeTimeoutMs },
+        ...{ signal, clock, random, onStep },
+      })
+    }
     const [left, right] = await Promise.all(
       [this.#left, this.#right].map(async ({ connection }) => ({
         connection,
@@ -203,23 +219,12 @@ export class LinkKeeper {
       ),
       timeoutMs: recipeTimeoutMs,
       signal,
-      onStep: ({ call, site, answer }) =>
-        this.#say({ event: 'call', message: `${call} at the ${site} site: ${answer}`, call, site, answer }),
+      onStep,
     })
   }
 
   #say(event: KeeperEvent): void {
     this.options.log.info({ ...event }, event.message)
     this.options.onEvent?.(event)
-  }
-}
-
-/** The pause after the n-th start, jitter included; the same for one n, so that a decision does not flutter. */
-function pauses(firstMs: number, maxMs: number, random: Random): (starts: number) => number {
-  const backoff = createBackoff({ firstMs, maxMs }, random)
-  const known: number[] = []
-  return (starts) => {
-    while (known.length < Math.min(starts, 64)) known.push(backoff.nextMs())
-    return known[Math.min(starts, 64) - 1] ?? 0
   }
 }

@@ -50,6 +50,8 @@ export class Registrar {
   /** Who waits for the registration to be made anew. */
   #anew: { resolve: () => void; reject: (reason: unknown) => void }[] = []
   #everRegistered = false
+  /** We took it away to make it anew, and it does not stand again yet. */
+  #takenAway = false
   #failures = 0
   #attempt = 0
   #spare = 0
@@ -133,7 +135,10 @@ export class Registrar {
       const anew = this.#anew.splice(0)
       let pauseMs = pollMs * (0.9 + 0.2 * random.fraction())
       try {
-        if (anew.length > 0) await this.#unregisterAll(turn)
+        if (anew.length > 0) {
+          this.#takenAway = true
+          await this.#unregisterAll(turn)
+        }
         await this.#makeTrue(wanted, turn)
         for (const waiting of anew) waiting.resolve()
         backoff.reset()
@@ -187,7 +192,7 @@ export class Registrar {
       const plan = planRegistration(details.devices.map(entryOf), wanted, this.#dialect)
       if (this.#settle(plan, wanted)) return
       this.#attempt += 1
-      this.#set({ state: 'registering', attempt: this.#attempt })
+      this.#set({ state: 'registering', attempt: this.#attempt, ...(this.#takenAway ? { anew: true } : {}) })
       if (plan.plan === 'replace') await this.#replace(plan.shown, signal)
       // An entry that could not be taken away shows the dialect: look again before anything is added.
       if (plan.plan !== 'replace' || this.#dialect !== 'java') await this.#register(message, wanted, signal)
@@ -209,6 +214,7 @@ export class Registrar {
       this.#spare = plan.spare
       this.#attempt = 0
       this.#everRegistered = true
+      this.#takenAway = false
       this.#set({ state: 'registered', controlAddress: wanted.field2, confirmed: true })
       return true
     }

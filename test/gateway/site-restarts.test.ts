@@ -42,6 +42,13 @@ describe('a restart of the SiteAgent', () => {
     expect(restartsSeen([registered, registering, registered])).toBe(0)
   })
 
+  it('is not seen when we took the registration away ourselves to make it anew, however that goes', () => {
+    const unconfirmed: RegistrationState = { ...registered, confirmed: false }
+    const anew: RegistrationState = { state: 'registering', attempt: 1, anew: true }
+    const failed: RegistrationState = { state: 'failed', reason: 'refused', retryInMs: 100 }
+    expect(restartsSeen([registered, unconfirmed, anew, failed, anew, registered], { reporting: false })).toBe(0)
+  })
+
   it('is not seen when another control address is registered', () => {
     expect(restartsSeen([registered, registering, registered], { reporting: false, wanted: '127.0.0.1:9001' })).toBe(0)
   })

@@ -64,8 +64,13 @@ export const tunnelSection = z.strictObject({
   jumpHost: text.optional().describe('user@host:port to go through'),
   proxy: text.optional().describe('http://host:port or socks5://host:port to go through'),
   probeIntervalMs: ms.optional(),
-  retryFirstMs: ms.optional(),
-  retryMaxMs: ms.optional(),
+  fastRetriesMs: z
+    .array(z.number().int().min(0).max(3_600_000))
+    .max(20)
+    .optional()
+    .describe('Pauses before the first tries after a loss, ms (default: 20, 100, 400)'),
+  retryFirstMs: ms.optional().describe('The pause after those, ms, doubled each time (default: 1000)'),
+  retryMaxMs: ms.optional().describe('The longest pause, ms (default: 20000)'),
 })
 
 export const siteSection = z.strictObject({
@@ -78,12 +83,34 @@ export const siteSection = z.strictObject({
   pollMs: ms.optional().describe('How often to ask whether the registration still stands'),
 })
 
-export const keepUpSection = z.strictObject({
-  leftSite: hostPort.describe("Address of site A's SiteAgent, as reached from here"),
-  leftId: text,
-  rightSite: hostPort,
-  rightId: text,
-})
+const keepUpPath = ['leftSite', 'leftId', 'rightSite', 'rightId'] as const
+
+export const keepUpSection = z
+  .strictObject({
+    leftSite: hostPort.optional().describe("Address of site A's SiteAgent, as reached from here"),
+    leftId: text.optional(),
+    rightSite: hostPort.optional(),
+    rightId: text.optional(),
+    static: z
+      .boolean()
+      .optional()
+      .describe('A static link of C++ sites: it is started again by registering anew, and no address is needed'),
+  })
+  .superRefine((section, context) => {
+    const given = keepUpPath.filter((name) => section[name] !== undefined)
+    const missing = keepUpPath.filter((name) => section[name] === undefined)
+    if (section.static === true && given.length > 0) {
+      const message = 'a static link needs no address of a site'
+      for (const name of given) context.addIssue({ code: 'custom', path: [name], message })
+    }
+    if (section.static !== true && missing.length > 0) {
+      context.addIssue({
+        code: 'custom',
+        path: [],
+        message: `${missing.join(', ')} missing: both sites and both ids, or static = true for a static link`,
+      })
+    }
+  })
 
 export const linkSection = z.strictObject({
   smallestBatchKeys: z.number().int().min(2).max(10_000).optional(),
@@ -92,6 +119,13 @@ export const linkSection = z.strictObject({
   maxHeldAgeMs: ms.optional(),
   acceptDivergence: z.boolean().optional(),
   keepUp: keepUpSection.optional(),
+})
+
+export const metricsSection = z.strictObject({
+  listen: z
+    .union([z.literal('off'), hostPort])
+    .optional()
+    .describe('Where GET /metrics is answered for Prometheus, or "off" (default: 127.0.0.1:9464)'),
 })
 
 /** Unsafe choices, each asked for by name. */
@@ -104,6 +138,7 @@ export const configSchema = z
     tunnel: tunnelSection.optional(),
     site: siteSection.optional(),
     link: linkSection.optional(),
+    metrics: metricsSection.optional(),
     state: z.strictObject({ folder: text.optional() }).optional(),
     log: z
       .strictObject({

@@ -10,6 +10,7 @@ import type { GatewayStatus } from '../../../src/gateway/status-socket.js'
 import { askGateway, statusSocketPath } from '../../../src/gateway/status-socket.js'
 import { openPtyLine } from '../../../src/io/pty.js'
 import { silentLogger } from '../../../src/observe/log.js'
+import type { CppSiteAgentOptions } from '../../../src/standin/cpp-options.js'
 import { startCppSiteAgent, type StandinSiteAgent } from '../../../src/standin/cpp-site-agent.js'
 import { generateSshKey, startStandinSshd, type StandinSshd } from '../../../src/standin/sshd.js'
 import { killCommands, PATIENCE_MS, startCli, type CliProcess } from '../../support/cli.js'
@@ -122,8 +123,12 @@ export async function startDebianSshd(options: RealSshdOptions = {}): Promise<De
 }
 
 /** A stand-in of a C++ SiteAgent in this process. */
-export async function startSiteAgent(seat: 'left' | 'right', port = 0): Promise<StandinSiteAgent> {
-  const agent = await startCppSiteAgent({ name: seat === 'left' ? 'A' : 'B', seat, port })
+export async function startSiteAgent(
+  seat: 'left' | 'right',
+  port = 0,
+  options: Partial<CppSiteAgentOptions> = {},
+): Promise<StandinSiteAgent> {
+  const agent = await startCppSiteAgent({ name: seat === 'left' ? 'A' : 'B', seat, port, ...options })
   onCleanup(() => agent.close())
   return agent
 }
