@@ -1,7 +1,7 @@
 /**
  * Checks every known value of a folder of recordings, those that cannot be shipped included:
  *
- *     node scripts/run.mjs test/nightly/recordings.ts FOLDER
+ *     npm run nightly:recordings -- FOLDER
  *
  * Exit code 0 when everything there is right, 1 otherwise.
  */
@@ -14,7 +14,7 @@ import { RIGHT_SUMMARIES, tagsOf } from '../device/event-formats/right-values.js
 
 const folder = process.argv[2]
 if (folder === undefined) {
-  process.stderr.write('usage: node scripts/run.mjs test/nightly/recordings.ts FOLDER\n')
+  process.stderr.write('usage: npm run nightly:recordings -- FOLDER\n')
   process.exit(2)
 }
 

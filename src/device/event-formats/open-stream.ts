@@ -7,6 +7,9 @@ import type { FormatName } from './format-names.js'
 import { openFormat, type FormatSettings, type OpenedFormat } from './formats.js'
 import { summarize, type DecodeSummary } from './summary.js'
 
+/** Characters; the trace's writer never makes one nearly as long. */
+const LONGEST_TRACE_LINE = 4 * 1024 * 1024
+
 export interface StreamOptions {
   /** Stands in errors. */
   name: string
@@ -37,7 +40,7 @@ export async function openStream(chunks: AsyncIterable<Uint8Array>, options: Str
   const isTrace = new TextDecoder('latin1').decode(raw.sample.subarray(0, 40)).startsWith(`{"format":"${TRACE_FORMAT}"`)
   const notes: string[] = []
   if (!isTrace) return open(raw, options, undefined, notes)
-  const items = parseTrace(linesOf(raw.rest()), options.name)
+  const items = parseTrace(linesOf(raw.rest(), options.name), options.name)
   const first = await items.next()
   if (first.done === true || first.value.type !== 'header')
     throw new GatewayError('E_FORMAT', `${options.name}: a wire trace without a header`)
@@ -110,13 +113,15 @@ async function takeSample(chunks: AsyncIterable<Uint8Array>): Promise<Sampled> {
   }
 }
 
-async function* linesOf(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
+async function* linesOf(chunks: AsyncIterable<Uint8Array>, name: string): AsyncGenerator<string> {
   const decoder = new TextDecoder()
   let begun = ''
   for await (const chunk of chunks) {
     const lines = (begun + decoder.decode(chunk, { stream: true })).split('\n')
     begun = lines.pop() ?? ''
     for (const line of lines) yield line.endsWith('\r') ? line.slice(0, -1) : line
+    if (begun.length > LONGEST_TRACE_LINE)
+      throw new GatewayError('E_FORMAT', `${name}: a line of a wire trace longer than ${LONGEST_TRACE_LINE} characters`)
   }
   if (begun !== '') yield begun
 }

@@ -101,9 +101,9 @@ function damage(bytes: Uint8Array, random: Random): Uint8Array {
   return Uint8Array.from(damaged)
 }
 
-/** One input through one reader and through the telling of formats. Throws where something does not hold. */
-export function fuzzOnce(random: Random): FormatName {
-  const format = FORMAT_NAMES[below(random, FORMAT_NAMES.length)] ?? 'tdc1'
+/** One input through one reader (any, unless named) and the telling of formats. Throws where something does not hold. */
+export function fuzzOnce(random: Random, named?: FormatName): FormatName {
+  const format = named ?? FORMAT_NAMES[below(random, FORMAT_NAMES.length)] ?? 'tdc1'
   const bytes =
     random() < 0.15
       ? Uint8Array.from({ length: below(random, 300) }, () => below(random, 256))

@@ -53,7 +53,8 @@ const SEEDS: readonly Uint8Array[] = [
   Buffer.from('110100000000', 'hex'),
 ]
 
-function input(random: Random): Uint8Array {
+/** Bytes as a device might send them: something right, damaged, or noise. */
+export function driverInput(random: Random): Uint8Array {
   const pick = (below: number): number => Math.floor(random.fraction() * below)
   const seed = SEEDS[pick(SEEDS.length * 2)]
   if (seed === undefined) return Uint8Array.from(random.bytes(pick(120)))
@@ -64,7 +65,7 @@ function input(random: Random): Uint8Array {
 
 /** Throws where a codec does anything but decode, wait for more or refuse with a stable code. */
 export function fuzzDriverCodecs(random: Random): void {
-  const bytes = input(random)
+  const bytes = driverInput(random)
   for (const read of READERS) {
     try {
       const used = read(bytes)?.used ?? 0
