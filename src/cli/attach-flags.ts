@@ -35,6 +35,7 @@ export interface AttachFlags {
   cert?: string
   certKey?: string
   rootca?: string
+  metrics?: string
   stateFolder?: string
   allowUnsafe?: (typeof unsafeChoices)[number][]
   logLevel?: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
@@ -98,6 +99,7 @@ export function declareAttachFlags(command: Command): Command {
     .option('--cert <file>', 'certificate chain (PEM)')
     .option('--cert-key <file>', 'private key of the certificate (PEM, 0600)')
     .option('--rootca <file>', 'authorities that peers are checked against (PEM)')
+    .option('--metrics <host:port|off>', 'where Prometheus finds /metrics (default: 127.0.0.1:9464)')
     .option(
       '--state-folder <folder>',
       'where state lives (default: $XDG_STATE_HOME/qkd-gw, or /var/lib/qkd-gw for root)',
@@ -217,6 +219,7 @@ export function flagsToConfig(device: string | undefined, flags: AttachFlags): C
       viaTunnel: flags.viaTunnel,
       tls: useTls ? siteTls : undefined,
     }),
+    metrics: defined<NonNullable<Config['metrics']>>({ listen: flags.metrics }),
     state: defined<NonNullable<Config['state']>>({ folder: flags.stateFolder }),
     log: defined<NonNullable<Config['log']>>({ level: levelOf(flags), format: flags.logFormat }),
     ...(flags.allowUnsafe === undefined ? {} : { allowUnsafe: flags.allowUnsafe }),

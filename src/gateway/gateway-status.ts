@@ -26,6 +26,8 @@ export interface GatewayParts {
   readonly direct: DirectProof | undefined
   readonly site: Site | undefined
   readonly link: Link
+  /** Where the metrics are, or why they are not. */
+  readonly metrics: string
   /** Sentences of the access policy. */
   readonly policyWarnings: () => readonly string[]
 }
@@ -90,7 +92,7 @@ export function statusOf(parts: GatewayParts, startedAtMs: number): GatewayStatu
   const { plan, device, serving, link, server } = parts
   const chain: GatewayStatus['parts'] = {
     device: ofCell(device.state, { driver: plan.device.descriptor.name, side: plan.device.side, ...device.facts() }),
-    server: ofCell(serving, serverFacts(serving.value, server)),
+    server: ofCell(serving, { ...serverFacts(serving.value, server), metrics: parts.metrics }),
     tunnel: tunnelPart(parts, startedAtMs),
     registration: registrationPart(parts, startedAtMs),
     session: link.sessionStatus(),

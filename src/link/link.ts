@@ -28,7 +28,15 @@ import type { PeerConnector } from './peer.js'
 import { AgreementRuntime } from './runtime.js'
 import { SessionLayer } from './session.js'
 import type { SessionState } from './session-state.js'
-import { type LinkCondition, linkCondition, linkReport, type LinkReportInput, sessionReport } from './status.js'
+import {
+  type LinkCondition,
+  linkCondition,
+  type LinkFigures,
+  linkFigures,
+  linkReport,
+  type LinkReportInput,
+  sessionReport,
+} from './status.js'
 import { UnagreedDelivery } from './unagreed.js'
 
 export interface LinkOptions {
@@ -56,6 +64,7 @@ export interface AgreedLink extends Link, LinkAcceptor {
   readonly session: ReadonlyCell<SessionState>
   /** Where the link stands; changes as it changes. */
   readonly condition: ReadonlyCell<LinkCondition>
+  figures(): LinkFigures
   /** For the access table: is this caller the other device of the running session? */
   sessionPeer(originator: Originator, metadata: ReadonlyMap<string, string>): 'peer' | 'stranger' | 'no session'
   /**
@@ -199,6 +208,10 @@ class ComposedLink implements AgreedLink {
   counts(): LinkCounts {
     const counts = this.#runtime.desk.counts()
     return { ...counts, held: counts.held + BigInt(this.#unagreed.held) }
+  }
+
+  figures(): LinkFigures {
+    return linkFigures(this.#runtime.state, this.#runtime.facts)
   }
 
   sessionStatus(): PartStatus {

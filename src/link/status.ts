@@ -6,6 +6,7 @@ import { owed } from './agreement/machine.js'
 import type { AgreementState } from './agreement/state.js'
 import type { LinkCounts } from './contract.js'
 import type { RuntimeFacts } from './runtime-options.js'
+import type { SitesFigures } from './sites-account.js'
 import type { SessionState } from './session-state.js'
 
 export function sessionReport(session: ReadonlyCell<SessionState>, waiting: boolean): PartStatus {
@@ -132,45 +133,44 @@ export function linkReport(input: LinkReportInput, condition: LinkCondition, sin
   return { ...condition, sinceMs, facts: reportFacts(input), ...(warnings.length > 0 ? { warnings } : {}) }
 }
 
-function reportFacts({ state, facts, counts }: LinkReportInput): { [key: string]: JsonValue | undefined } {
+/** Stages of a batch that is not settled yet; docs/agreement.md says what each means. */
+export const LINK_STAGES = ['proposed', 'verified', 'onItsWay', 'ahead', 'due', 'inDoubt'] as const
+
+export type LinkStage = (typeof LINK_STAGES)[number]
+
+/** The link in numbers. */
+export interface LinkFigures {
+  readonly stages: Readonly<Record<LinkStage, { readonly batches: number; readonly keys: number }>>
+  /** Keys that one SiteAgent lacks of what the other one has. */
+  readonly owedHere: number
+  readonly owedThere: number
+  readonly sites: SitesFigures
+  /** Between the two gateways, ms. */
+  readonly roundTripMs: number | undefined
+  /** Keys whose taking in was inferred and not told. */
+  readonly inferredKeys: bigint
+  /** Batches in a row that did not verify. */
+  readonly mismatches: number
+  /** Number of the first key that differs, where the stores have parted. */
+  readonly firstDifferingKey: bigint | undefined
+}
+
+export function linkFigures(state: AgreementState, facts: RuntimeFacts): LinkFigures {
   const { here, there } = owed(state)
-  const { sites } = facts
-  const keysOf = (batches: readonly { readonly count: number }[]): number =>
-    batches.reduce((keys, { count }) => keys + count, 0)
   return {
-    role: state.role,
-    received: counts.received.toString(),
-    delivered: counts.delivered.toString(),
-    held: counts.held.toString(),
-    sacrificed: counts.sacrificed.toString(),
-    dropped: Object.fromEntries(Object.entries(counts.dropped).map(([reason, keys]) => [reason, keys.toString()])),
-    inferred: facts.inferredKeys.toString(),
+    stages: stagesOf(state),
     owedHere: here,
     owedThere: there,
-    proposed: state.proposed?.count ?? 0,
-    verified: keysOf(state.kept),
-    inFlight: state.flight?.count ?? 0,
-    inDoubt: keysOf(state.doubts),
-    stages: stagesOf(state),
-    position: state.position,
-    siteTotal: sites.here.total?.toString(),
-    lastConfirmedMs: sites.here.confirmedMs,
-    otherTotal: sites.there.total?.toString(),
-    otherConfirmedMs: sites.there.confirmedMs,
-    skewMs: rounded(sites.skewMs),
-    skewMaxMs: rounded(sites.skewMaxMs),
-    roundTripMs: rounded(facts.roundTripMs),
-    confirmation: state.site.confirmation,
-    otherConfirmation: state.peer?.site.confirmation,
-    otherReady: state.connection === 'up' && state.peer?.site.ready === true,
-    differenceAccepted: state.offset === 'adopt' ? 'next batch' : state.offset.toString(),
+    sites: facts.sites,
+    roundTripMs: facts.roundTripMs,
+    inferredKeys: facts.inferredKeys,
     mismatches: state.mismatches,
+    firstDifferingKey: state.diverged?.firstDifferingKey,
   }
 }
 
-/** Batches and their keys by stage; docs/agreement.md says what each means. */
-function stagesOf(state: AgreementState): { [stage: string]: JsonValue } {
-  const stage = (batches: readonly { readonly count: number }[]): JsonValue => ({
+function stagesOf(state: AgreementState): LinkFigures['stages'] {
+  const stage = (batches: readonly { readonly count: number }[]): { batches: number; keys: number } => ({
     batches: batches.length,
     keys: batches.reduce((keys, { count }) => keys + count, 0),
   })
@@ -182,6 +182,41 @@ function stagesOf(state: AgreementState): { [stage: string]: JsonValue } {
     ahead: stage(state.ahead),
     due: stage(state.kept.filter(({ due }) => due)),
     inDoubt: stage(state.doubts),
+  }
+}
+
+function reportFacts({ state, facts, counts }: LinkReportInput): { [key: string]: JsonValue | undefined } {
+  const { stages, owedHere, owedThere, sites, roundTripMs, inferredKeys, mismatches } = linkFigures(state, facts)
+  const given = counts.delivered + counts.sacrificed
+  return {
+    role: state.role,
+    received: counts.received.toString(),
+    delivered: counts.delivered.toString(),
+    held: counts.held.toString(),
+    sacrificed: counts.sacrificed.toString(),
+    sacrificedPercent: given === 0n ? undefined : Math.round(Number((counts.sacrificed * 10_000n) / given)) / 100,
+    dropped: Object.fromEntries(Object.entries(counts.dropped).map(([reason, keys]) => [reason, keys.toString()])),
+    inferred: inferredKeys.toString(),
+    owedHere,
+    owedThere,
+    proposed: stages.proposed.keys,
+    verified: stages.verified.keys + stages.due.keys,
+    inFlight: stages.onItsWay.keys,
+    inDoubt: stages.inDoubt.keys,
+    stages: Object.fromEntries(LINK_STAGES.map((stage) => [stage, { ...stages[stage] }])),
+    position: state.position,
+    siteTotal: sites.here.total?.toString(),
+    lastConfirmedMs: sites.here.confirmedMs,
+    otherTotal: sites.there.total?.toString(),
+    otherConfirmedMs: sites.there.confirmedMs,
+    skewMs: rounded(sites.skewMs),
+    skewMaxMs: rounded(sites.skewMaxMs),
+    roundTripMs: rounded(roundTripMs),
+    confirmation: state.site.confirmation,
+    otherConfirmation: state.peer?.site.confirmation,
+    otherReady: state.connection === 'up' && state.peer?.site.ready === true,
+    differenceAccepted: state.offset === 'adopt' ? 'next batch' : state.offset.toString(),
+    mismatches,
   }
 }
 
