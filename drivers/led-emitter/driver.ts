@@ -8,7 +8,7 @@ import { parseOptions, wholeNumber } from '../../src/device/driver-options.js'
 import { createEventHub } from '../../src/device/event-hub.js'
 import type { RandomDevice } from '../../src/device/random-source.js'
 import { type Conversation, SerialSession, type SessionHandle } from '../../src/device/serial-session.js'
-import { createUsbIo } from '../../src/io/usb.js'
+import { USB_SOCKET_OPTION, usbOf } from '../../src/device/usb-choice.js'
 import type { UsbIo, UsbTransport } from '../../src/io/usb-contract.js'
 import { descriptor } from './descriptor.js'
 import {
@@ -32,6 +32,7 @@ const SILENT_AFTER_MS = 30_000
 const optionsSchema = z
   .strictObject({
     'usb-serial': z.string().min(1).optional(),
+    [USB_SOCKET_OPTION]: z.string().min(1).optional(),
     random: z.string().default('os').refine(namesRandomSource, 'names no random source'),
     'burst-qubits': wholeNumber(4, 1_048_576)
       .refine((qubits) => qubits % QUBITS_A_BYTE === 0, 'must be a multiple of 4')
@@ -183,4 +184,4 @@ export function createEmitterDriver(usbIoFor: (context: DriverContext) => UsbIo)
   return { descriptor, create: (context) => createEmitter(context, usbIoFor(context)) }
 }
 
-export const driver = createEmitterDriver(({ clock }) => createUsbIo(clock))
+export const driver = createEmitterDriver(usbOf)

@@ -7,7 +7,7 @@ import { toPsTags, type TagSink } from '../../src/device/event-formats/batch.js'
 import { NoxReader } from '../../src/device/event-formats/nox.js'
 import { createEventHub } from '../../src/device/event-hub.js'
 import { type Conversation, SerialSession, type SessionHandle } from '../../src/device/serial-session.js'
-import { createUsbIo } from '../../src/io/usb.js'
+import { USB_SOCKET_OPTION, usbOf } from '../../src/device/usb-choice.js'
 import type { UsbIo, UsbTransport } from '../../src/io/usb-contract.js'
 import { descriptor } from './descriptor.js'
 import {
@@ -36,6 +36,7 @@ const LEAVE_MS = 1_500
 const optionsSchema = z
   .strictObject({
     'usb-serial': z.string().min(1).optional(),
+    [USB_SOCKET_OPTION]: z.string().min(1).optional(),
     channels: z
       .string()
       .default('0123')
@@ -242,4 +243,4 @@ export function createNoxDriver(usbIoFor: (context: DriverContext) => UsbIo): Dr
   return { descriptor, create: (context) => createNoxDevice(context, usbIoFor(context)) }
 }
 
-export const driver: Driver = createNoxDriver(({ clock }) => createUsbIo(clock))
+export const driver: Driver = createNoxDriver(usbOf)

@@ -1,13 +1,14 @@
-/**
- * The tagger: control bytes on a serial line, records on a USB endpoint. Its USB half lives inside one process, so that
- * `qkd-gw emulate` cannot offer it to another one.
- */
+/** The tagger: control bytes on a serial line, records on a USB endpoint. */
 import { type Clock, sleep, type Timer } from '../../src/base/clock.js'
+import { z } from 'zod'
 import { GatewayError } from '../../src/base/errors.js'
 import type { Random } from '../../src/base/random.js'
-import type { FaultDescription } from '../../src/device/emulator-contract.js'
+import { CONTROL_LINE_FAULTS, ControlLine } from '../../src/device/control-line.js'
+import { decimalNumber, parseOptions, wholeNumber } from '../../src/device/driver-options.js'
+import type { DeviceEmulator, EmulatorFactory, FaultDescription } from '../../src/device/emulator-contract.js'
 import { noxConfiguration, noxDetection } from '../../src/device/event-formats/nox.js'
 import { faultNumber } from '../../src/device/faulty-line.js'
+import { noSuchFault } from '../../src/device/faulty-usb.js'
 import type { DeviceLine } from '../../src/io/contract.js'
 import type { MemoryUsb, UsbPlug } from '../../src/io/usb-memory.js'
 import { BAUD, DATA_ENDPOINT, INITIALISATION, PRODUCT_ID, START, STOP, VENDOR_ID } from './protocol.js'
@@ -21,8 +22,10 @@ export const NOX_FAULTS: readonly FaultDescription[] = [
   { name: 'reorder', usage: '', meaning: 'the next two records change places' },
   { name: 'overflow', usage: '[records=20000]', meaning: 'a burst larger than the buffer' },
   { name: 'unplug', usage: '[ms=2000]', meaning: 'the USB cable is pulled in the middle of a record and put back' },
+  { name: 'plug', usage: '', meaning: 'the USB cable is put back' },
   { name: 'hang', usage: '[ms=5000]', meaning: 'no records; 0: until resume' },
   { name: 'resume', usage: '', meaning: 'ends hang' },
+  ...CONTROL_LINE_FAULTS,
 ]
 
 const COUNTS_PER_MS = 130_000 * 4_096
@@ -40,8 +43,10 @@ export interface NoxEmulatorOptions {
   firstCount?: number
 }
 
-export class NoxEmulator {
+export class NoxEmulator implements DeviceEmulator {
+  readonly faults = NOX_FAULTS
   readonly plug: UsbPlug
+  readonly #control: ControlLine
   #ready = 0
   #running = false
   #hung = false
@@ -52,10 +57,11 @@ export class NoxEmulator {
   #splitBytes = 0
   #held: Uint8Array | 'asked' | undefined
   #delayed: Uint8Array[] | undefined
-  readonly #counts = { starts: 0, records: 0, badRate: 0 }
+  readonly #counts = { starts: 0, records: 0 }
 
   constructor(private readonly options: NoxEmulatorOptions) {
     this.#count = options.firstCount ?? 0
+    this.#control = new ControlLine(options.line, options.clock, BAUD)
     this.plug = options.usb.attach({
       vendorId: VENDOR_ID,
       productId: PRODUCT_ID,
@@ -65,16 +71,13 @@ export class NoxEmulator {
   }
 
   facts(): Record<string, number | boolean> {
-    return { ...this.#counts, lostBytes: this.plug.lost, running: this.#running }
+    const { plugged, lost } = this.plug
+    return { ...this.#counts, lostBytes: lost, running: this.#running, plugged, ...this.#control.facts() }
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, line } = this.options
-    // In turn: looking at the line rate takes a moment.
-    let hearing = Promise.resolve()
-    const unhear = line.onData((chunk) => {
-      hearing = hearing.then(() => this.#hear(chunk))
-    })
+    const { clock } = this.options
+    const unhear = this.#control.onHeard((chunk) => this.#hear(chunk))
     let lastMs = clock.monotonicMs()
     try {
       while (!signal.aborted) {
@@ -87,16 +90,12 @@ export class NoxEmulator {
       if (!signal.aborted) throw error
     } finally {
       unhear()
+      this.#control.stop()
       for (const timer of this.#timers) timer.cancel()
     }
   }
 
-  async #hear(chunk: Uint8Array): Promise<void> {
-    const rate = await this.options.line.lineRate()
-    if (rate !== undefined && rate !== BAUD) {
-      this.#counts.badRate += chunk.length
-      return
-    }
+  #hear(chunk: Uint8Array): void {
     for (const byte of chunk) {
       if (byte === START[0] && this.#ready >= INITIALISATION.length) {
         this.#running = true
@@ -203,6 +202,9 @@ export class NoxEmulator {
         this.#ready = 0
         if (number(2_000) > 0) this.#after(number(2_000), () => this.plug.plug())
         return 'unplugged'
+      case 'plug':
+        this.plug.plug()
+        return 'plugged in'
       case 'hang':
         this.#hung = true
         if (number(5_000) > 0) this.#after(number(5_000), () => (this.#hung = false))
@@ -210,10 +212,39 @@ export class NoxEmulator {
       case 'resume':
         this.#hung = false
         return 'goes on'
-      default:
-        throw new GatewayError('E_USAGE', `the NOX emulator has no fault named ${name}`, {
-          remedy: `faults are: ${NOX_FAULTS.map((fault) => fault.name).join(', ')}`,
-        })
+      default: {
+        const done = await this.#control.fault(name, args)
+        if (done !== undefined) return done
+        throw noSuchFault('NOX', name, NOX_FAULTS)
+      }
     }
   }
+}
+
+const optionsSchema = z.strictObject({
+  rate: decimalNumber(0, 1_000_000).prefault('20000'),
+  'usb-serial': z.string().min(1).optional(),
+  'first-count': wholeNumber(0, 2 ** 48 - 1).prefault('0'),
+})
+
+export const emulator: EmulatorFactory = {
+  baudRate: BAUD,
+  cables: 'serial and usb',
+  options: {
+    rate: 'detections a second; default 20000',
+    'usb-serial': 'serial number of its USB side; default none',
+    'first-count': 'its counter at the start, in 1/4096 periods: near 2^48 it wraps soon; default 0',
+  },
+  create({ line, usb, clock, random, options }) {
+    if (usb === undefined) throw new GatewayError('E_INTERNAL', 'the NOX emulator needs a USB cable')
+    const {
+      rate,
+      'usb-serial': usbSerial,
+      'first-count': firstCount,
+    } = parseOptions('emulator nox', optionsSchema, options, 'E_USAGE')
+    return new NoxEmulator({
+      ...{ line, usb, clock, random, rate, firstCount },
+      ...(usbSerial === undefined ? {} : { usbSerial }),
+    })
+  },
 }

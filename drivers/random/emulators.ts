@@ -1,64 +1,19 @@
 /** Stand-ins for the random sources: byte for byte what is known of each, with random bytes of the system. */
-import { type Clock, sleep } from '../../src/base/clock.js'
+import { sleep } from '../../src/base/clock.js'
 import { GatewayError } from '../../src/base/errors.js'
-import type { Random } from '../../src/base/random.js'
 import { parseOptions, wholeNumber } from '../../src/device/driver-options.js'
-import type {
-  DeviceEmulator,
-  EmulatorContext,
-  EmulatorFactory,
-  FaultDescription,
-} from '../../src/device/emulator-contract.js'
+import type { DeviceEmulator, EmulatorContext, EmulatorFactory } from '../../src/device/emulator-contract.js'
 import { FaultyLine, LINE_FAULTS } from '../../src/device/faulty-line.js'
-import type { MemoryUsb, UsbPlug } from '../../src/io/usb-memory.js'
 import { z } from 'zod'
+import { EmulatedBytes, SOURCE_FAULTS } from './emulated-bytes.js'
 import { BAUD as QCICADA_BAUD } from './qcicada-protocol.js'
-import { DATA_ENDPOINT, PRODUCT_ID, REQUESTS, VENDOR_ID } from './quantis.js'
 import { MODEL, RANDOM, SERIAL_NUMBER, VERSION } from './swiftrng-protocol.js'
-
-const SOURCE_FAULTS: readonly FaultDescription[] = [
-  { name: 'stuck', usage: '[value=0]', meaning: 'every byte from now on is that value' },
-  { name: 'biased', usage: '', meaning: 'every third byte from now on is 0' },
-  { name: 'healed', usage: '', meaning: 'ends stuck and biased' },
-]
-
-/** The bytes of a source, and what is wrong with them. */
-class Bytes {
-  #stuck: number | undefined
-  #biased = false
-
-  constructor(private readonly random: Random) {}
-
-  take(length: number): Uint8Array {
-    if (this.#stuck !== undefined) return new Uint8Array(length).fill(this.#stuck)
-    const bytes = Uint8Array.from(this.random.bytes(length))
-    if (this.#biased) for (let i = 0; i < length; i += 3) bytes[i] = 0
-    return bytes
-  }
-
-  fault(name: string, args: readonly string[]): string | undefined {
-    switch (name) {
-      case 'stuck':
-        this.#stuck = Number(args[0] ?? 0) & 255
-        return `every byte is ${this.#stuck}`
-      case 'biased':
-        this.#biased = true
-        return 'every third byte is 0'
-      case 'healed':
-        this.#stuck = undefined
-        this.#biased = false
-        return 'random again'
-      default:
-        return undefined
-    }
-  }
-}
 
 /** What a source does with the host's bytes, or by itself. */
 interface Behaviour {
   /** Called for each byte of the host's that is not part of a payload; returns the answers. */
-  onByte?(byte: number, bytes: Bytes): Uint8Array[]
-  /** Bytes that it sends without being asked, this many a second. */
+  onByte?(byte: number, bytes: EmulatedBytes): Uint8Array[]
+  /** EmulatedBytes that it sends without being asked, this many a second. */
   readonly rate?: number
 }
 
@@ -67,7 +22,7 @@ const TICK_MS = 20
 class SourceEmulator implements DeviceEmulator {
   readonly faults = [...LINE_FAULTS, ...SOURCE_FAULTS]
   readonly #line: FaultyLine
-  readonly #bytes: Bytes
+  readonly #bytes: EmulatedBytes
   #sent = 0
 
   constructor(
@@ -77,14 +32,14 @@ class SourceEmulator implements DeviceEmulator {
   ) {
     const { line, clock, random } = context
     this.#line = new FaultyLine({ line, clock, random, baudRate })
-    this.#bytes = new Bytes(random)
+    this.#bytes = new EmulatedBytes(random)
   }
 
   async run(signal: AbortSignal): Promise<void> {
     const { line, clock } = this.context
     let answering = Promise.resolve()
     const unhear = line.onData((chunk) => {
-      for (const byte of chunk) {
+      for (const byte of this.#line.heard(chunk)) {
         for (const answer of this.behaviour.onByte?.(byte, this.#bytes) ?? []) {
           this.#sent += answer.length
           answering = answering.then(() => this.#line.send(answer, signal)).catch(() => {})
@@ -226,49 +181,4 @@ export const qcicadaEmulator: EmulatorFactory = {
       QCICADA_BAUD,
     )
   },
-}
-
-/** A Quantis on an emulated USB cable. */
-export class QuantisEmulator {
-  readonly plug: UsbPlug
-  readonly #bytes: Bytes
-  status = 1
-
-  constructor(
-    usb: MemoryUsb,
-    private readonly clock: Clock,
-    random: Random,
-    private readonly bytesASecond = 500_000,
-  ) {
-    this.#bytes = new Bytes(random)
-    this.plug = usb.attach(
-      {
-        vendorId: VENDOR_ID,
-        productId: PRODUCT_ID,
-        serialNumber: 'Q1',
-        endpoints: { [DATA_ENDPOINT]: 512 },
-        onControlIn: ({ request }, length) => this.#answer(request, length),
-      },
-      8_192,
-    )
-  }
-
-  fault(name: string, args: readonly string[] = []): string {
-    return this.#bytes.fault(name, args) ?? 'unknown'
-  }
-
-  async run(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      this.plug.send(DATA_ENDPOINT, this.#bytes.take(Math.ceil((this.bytesASecond * TICK_MS) / 1_000)))
-      await sleep(this.clock, TICK_MS, signal).catch(() => {})
-    }
-  }
-
-  #answer(request: number, length: number): Uint8Array {
-    const answer = new Uint8Array(length)
-    const value = request === REQUESTS.status ? this.status : request === REQUESTS.rate ? 4_000 : 0x0201
-    answer[0] = value & 255
-    if (length > 1) answer[1] = value >> 8
-    return answer
-  }
 }

@@ -3,8 +3,8 @@ import { GatewayError } from '../../src/base/errors.js'
 import type { Driver, DriverContext } from '../../src/device/contract.js'
 import { parseOptions } from '../../src/device/driver-options.js'
 import type { TestedPool } from '../../src/device/random-source.js'
+import { USB_SOCKET_OPTION, usbOf } from '../../src/device/usb-choice.js'
 import { UsbSession, type UsbSessionHandle } from '../../src/device/usb-session.js'
-import { createUsbIo } from '../../src/io/usb.js'
 import type { UsbIo, UsbTransport } from '../../src/io/usb-contract.js'
 import { quantis } from './descriptors.js'
 import { createPool, createSourceDevice, failed, SIGN_OF_LIFE_MS, untilWanted } from './source-device.js'
@@ -21,7 +21,10 @@ const INTERFACE = 0
 const READ_MS = 1_000
 const EMPTY_READS = 5
 
-const optionsSchema = z.strictObject({ 'usb-serial': z.string().min(1).optional() })
+const optionsSchema = z.strictObject({
+  'usb-serial': z.string().min(1).optional(),
+  [USB_SOCKET_OPTION]: z.string().min(1).optional(),
+})
 
 /** A vendor request that answers with a whole number of 1 to 4 bytes, least significant first. */
 async function ask(usb: UsbTransport, request: number, bytes: number, signal: AbortSignal): Promise<number> {
@@ -93,4 +96,4 @@ export function createQuantisDriver(usbIoFor: (context: DriverContext) => UsbIo)
   }
 }
 
-export const driver: Driver = createQuantisDriver(({ clock }) => createUsbIo(clock))
+export const driver: Driver = createQuantisDriver(usbOf)

@@ -1,7 +1,12 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Command } from 'commander'
+import type { Clock } from '../base/clock.js'
 import { codeOf, GatewayError, messageOf } from '../base/errors.js'
 import type { DeviceEmulator } from '../device/emulator-contract.js'
+import type { MemoryUsb } from '../io/usb-memory.js'
 import type { CliEnvironment } from './environment.js'
 
 interface EmulateFlags {
@@ -10,9 +15,16 @@ interface EmulateFlags {
   rate?: string
   option?: string[]
   link?: string
+  usbSocket?: string
   fault?: string[]
   json?: boolean
   untilStdinEnds?: boolean
+}
+
+interface EmulatedUsb {
+  cable: MemoryUsb
+  socket: string
+  end(): Promise<void>
 }
 
 const collect = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value]
@@ -81,6 +93,24 @@ async function obey(emulator: DeviceEmulator, line: string, voice: Voice, stop: 
   }
 }
 
+/** A USB cable of which the host's end is a local socket. */
+async function plugUsb(socket: string | undefined, clock: Clock): Promise<EmulatedUsb> {
+  const { createMemoryUsb } = await import('../io/usb-memory.js')
+  const { serveUsb } = await import('../io/usb-socket-server.js')
+  const folder = socket === undefined ? await mkdtemp(join(tmpdir(), 'qkd-gw-usb-')) : undefined
+  const path = socket ?? join(folder ?? tmpdir(), 'usb')
+  const cable = createMemoryUsb(clock)
+  const stop = await serveUsb(path, cable.io)
+  return {
+    cable,
+    socket: path,
+    async end() {
+      await stop()
+      if (folder !== undefined) await rm(folder, { recursive: true, force: true })
+    },
+  }
+}
+
 async function emulate(driverName: string, flags: EmulateFlags, env: CliEnvironment): Promise<void> {
   const { loadEmulator } = await import('../device/catalogue.js')
   const { openPtyLine } = await import('../io/pty.js')
@@ -91,26 +121,37 @@ async function emulate(driverName: string, flags: EmulateFlags, env: CliEnvironm
   const voice = new Voice(env, flags.json === true)
   const ending = new AbortController()
   const signal = AbortSignal.any([env.signal, ending.signal])
-  const line = await openPtyLine({
-    clock,
-    random,
-    baudRate: factory.baudRate,
-    ...(flags.link === undefined ? {} : { link: flags.link }),
-  })
+  const { cables = 'serial' } = factory
+  const line =
+    cables === 'usb'
+      ? (await import('../io/memory-line.js')).createMemoryLines().create('unused')
+      : await openPtyLine({
+          ...{ clock, random, baudRate: factory.baudRate },
+          ...(flags.link === undefined ? {} : { link: flags.link }),
+        })
+  const usb = cables === 'serial' ? undefined : await plugUsb(flags.usbSocket, clock)
   try {
-    const emulator = factory.create({ line, options: emulatorOptionsOf(flags), clock, random, log })
+    const emulator = factory.create({
+      ...{ line, options: emulatorOptionsOf(flags), clock, random, log },
+      ...(usb === undefined ? {} : { usb: usb.cable }),
+    })
     for (const fault of flags.fault ?? []) {
       const { name, args } = splitFault(fault)
       const said = await emulator.fault(name, args)
       voice.say(said, { event: 'fault', fault: name, args, said })
     }
+    const path = cables === 'usb' ? 'usb:' : line.path
+    const usbFlag = usb === undefined ? '' : ` --driver-option usb-socket=${usb.socket}`
+    const places = [cables === 'usb' ? undefined : line.path, usb?.socket].filter((place) => place !== undefined)
     voice.say(
-      `${driverName} emulated on ${line.path}; attach it with: qkd-gw attach ${line.path} --driver ${driverName}`,
+      `${driverName} emulated on ${places.join(' and ')}; ` +
+        `attach it with: qkd-gw attach ${path} --driver ${driverName}${usbFlag}`,
       {
         event: 'ready',
         driver: driverName,
-        path: line.path,
-        transport: line.transport,
+        path,
+        transport: cables === 'usb' ? 'usb' : line.transport,
+        ...(usb === undefined ? {} : { usbSocket: usb.socket }),
         pid: process.pid,
       },
     )
@@ -129,6 +170,7 @@ async function emulate(driverName: string, flags: EmulateFlags, env: CliEnvironm
     }
     voice.say(`stopped: ${JSON.stringify(emulator.facts())}`, { event: 'stopped', ...emulator.facts() })
   } finally {
+    await usb?.end()
     await line.close()
   }
 }
@@ -137,12 +179,15 @@ async function emulate(driverName: string, flags: EmulateFlags, env: CliEnvironm
 export function addEmulateCommand(program: Command, env: CliEnvironment): void {
   program
     .command('emulate <driver>')
-    .description('put an emulated device on a pseudo-terminal and print its path; lines on stdin command faults')
+    .description(
+      'put an emulated device on a pseudo-terminal (its USB cable on a local socket); lines on stdin command faults',
+    )
     .option('--pair <seed>', 'the same seed elsewhere gives the same keys under the same ids at the same time')
     .option('--time-based', 'keys and ids that follow from the clock alone')
     .option('--rate <n>', "frames a second (default: what the device's line carries)")
     .option('-o, --option <name=value>', 'any other option of the emulator; may be given several times', collect)
     .option('--link <path>', 'stable name of the device: a symbolic link that survives unplug and replug')
+    .option('--usb-socket <path>', 'devices with a USB cable: where its other end is (a local socket)')
     .option('--fault <name[:arg,…]>', 'a fault from the start, such as corrupt:3; may be given several times', collect)
     .option('--until-stdin-ends', 'stop when stdin ends, so that the emulator dies with whoever started it')
     .option('--json', 'one JSON object a line: ready (with the path), fault, error, facts, stopped')

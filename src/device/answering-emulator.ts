@@ -27,7 +27,7 @@ export function createAnsweringEmulator(options: AnsweringOptions): DeviceEmulat
     async run(signal) {
       let answering = Promise.resolve()
       const unhear = line.onData((chunk) => {
-        for (const answer of options.hear(chunk)) {
+        for (const answer of options.hear(faulty.heard(chunk))) {
           answers += 1
           answering = answering.then(() => faulty.send(answer, signal)).catch(() => {})
         }

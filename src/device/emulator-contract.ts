@@ -2,6 +2,7 @@
 import type { Clock } from '../base/clock.js'
 import type { Random } from '../base/random.js'
 import type { DeviceLine } from '../io/contract.js'
+import type { MemoryUsb } from '../io/usb-memory.js'
 import type { Logger } from '../observe/log.js'
 
 /** A fault that can be commanded while the emulator runs. */
@@ -16,6 +17,8 @@ export interface FaultDescription {
 export interface EmulatorContext {
   /** The device's end of the cable. */
   readonly line: DeviceLine
+  /** Where a device with a USB cable of its own plugs it in. */
+  readonly usb?: MemoryUsb
   /** `--pair`, `--rate` and so on, by name without dashes; the emulator checks them. */
   readonly options: Readonly<Record<string, string>>
   readonly clock: Clock
@@ -38,6 +41,8 @@ export interface DeviceEmulator {
 export interface EmulatorFactory {
   /** Line rate at which the device itself works. */
   readonly baudRate: number
+  /** Which cables the device has; a serial line only where nothing is said. */
+  readonly cables?: 'usb' | 'serial and usb'
   /** The options it takes, for `--help`: name → meaning. */
   readonly options: Readonly<Record<string, string>>
   /** Throws E_USAGE for options that cannot work. */

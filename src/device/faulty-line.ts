@@ -139,6 +139,13 @@ export class FaultyLine {
     if (sent < heard.length) this.#counts.lost += 1
   }
 
+  /** What the host sent as a receiver at the device's own rate reads it. */
+  heard(chunk: Uint8Array): Uint8Array {
+    this.#lookAtRate()
+    const host = this.#hostRate ?? this.#baudRate
+    return readAtOtherRate(chunk, host === 0 ? 250_000 : host, this.#baudRate)
+  }
+
   /** The rate that the host set, read now and then: a device at another rate is heard as nonsense. */
   #lookAtRate(): void {
     const { clock, line } = this.options

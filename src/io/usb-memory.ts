@@ -1,5 +1,5 @@
 import type { Unsubscribe } from '../base/cell.js'
-import type { Clock, Timer } from '../base/clock.js'
+import { type Clock, type Timer, withDeadline } from '../base/clock.js'
 import { GatewayError } from '../base/errors.js'
 import type { CloseReason } from './contract.js'
 import {
@@ -18,8 +18,10 @@ export interface UsbFunction {
   readonly serialNumber?: string
   /** Packet sizes by endpoint address; those from 0x80 on lead towards the host. */
   readonly endpoints: Readonly<Record<number, number>>
-  onBulkOut?(endpoint: number, bytes: Uint8Array): void
-  onControlIn?(control: UsbControl, length: number): Uint8Array
+  /** May wait: the device does not take the bytes yet. */
+  onBulkOut?(endpoint: number, bytes: Uint8Array): void | Promise<void>
+  /** Undefined: the device refuses the request. It may wait. */
+  onControlIn?(control: UsbControl, length: number): Uint8Array | undefined | Promise<Uint8Array | undefined>
   onControlOut?(control: UsbControl, bytes: Uint8Array): void
   /** The host opened it (true) or let it go. */
   onOpen?(open: boolean): void
@@ -208,15 +210,15 @@ class MemoryTransport implements UsbTransport {
     }
   }
 
-  async write(endpoint: number, bytes: Uint8Array): Promise<void> {
-    if (this.#ended !== undefined) throw this.#closed()
+  async write(endpoint: number, bytes: Uint8Array, timeoutMs: number, signal?: AbortSignal): Promise<void> {
     this.packetBytes(endpoint)
-    this.owner.device.onBulkOut?.(endpoint, Uint8Array.from(bytes))
+    const taken = async (): Promise<void> => this.owner.device.onBulkOut?.(endpoint, Uint8Array.from(bytes))
+    await this.#whileOpen(`${this.name}: writing`, taken, timeoutMs, signal)
   }
 
-  async controlIn(control: UsbControl, length: number): Promise<Uint8Array> {
-    if (this.#ended !== undefined) throw this.#closed()
-    const answer = this.owner.device.onControlIn?.(control, length)
+  async controlIn(control: UsbControl, length: number, timeoutMs: number, signal?: AbortSignal): Promise<Uint8Array> {
+    const answered = async (): Promise<Uint8Array | undefined> => this.owner.device.onControlIn?.(control, length)
+    const answer = await this.#whileOpen(`${this.name}: request ${control.request}`, answered, timeoutMs, signal)
     if (answer === undefined) throw new GatewayError('E_DEVICE_IO', `${this.name}: request ${control.request}: stalled`)
     return answer.subarray(0, length)
   }
@@ -239,6 +241,19 @@ class MemoryTransport implements UsbTransport {
     this.owner.device.onOpen?.(false)
     for (const listener of [...this.#listeners]) listener(reason)
     this.#listeners.clear()
+  }
+
+  /** Rejects as soon as the device is gone, whatever it still waits for. */
+  async #whileOpen<T>(what: string, work: () => Promise<T>, timeoutMs: number, signal?: AbortSignal): Promise<T> {
+    if (this.#ended !== undefined) throw this.#closed()
+    let fail = (_error: Error): void => {}
+    const gone = new Promise<never>((_resolve, reject) => (fail = reject))
+    this.#fail.add(fail)
+    try {
+      return await withDeadline(this.clock, timeoutMs, what, () => Promise.race([work(), gone]), signal)
+    } finally {
+      this.#fail.delete(fail)
+    }
   }
 
   #endpoint(address: number): MemoryEndpoint {

@@ -18,7 +18,7 @@ describe('USB inside one process', () => {
         ...SELECTOR,
         serialNumber: 'S',
         endpoints: { 0x82: 512, 0x02: 64 },
-        onBulkOut: (endpoint, bytes) => written.push(`${endpoint}: ${Buffer.from(bytes).toString('hex')}`),
+        onBulkOut: (endpoint, bytes) => void written.push(`${endpoint}: ${Buffer.from(bytes).toString('hex')}`),
         onControlIn: ({ request }, length) => new Uint8Array(length).fill(request),
         onOpen: (open) => written.push(open ? 'open' : 'closed'),
       },

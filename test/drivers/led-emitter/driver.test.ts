@@ -5,6 +5,7 @@ import { LedEmulator } from '../../../drivers/led-emitter/emulator.js'
 import { bytesOfQubits, PRODUCT_ID, qubitsOf, VENDOR_ID } from '../../../drivers/led-emitter/protocol.js'
 import { systemClock } from '../../../src/base/clock.js'
 import type { Random } from '../../../src/base/random.js'
+import type { DeviceLine } from '../../../src/io/contract.js'
 import { createNodeIo } from '../../../src/io/node-io.js'
 import { openPtyLine } from '../../../src/io/pty.js'
 import { createMemoryUsb, type MemoryUsb } from '../../../src/io/usb-memory.js'
@@ -33,14 +34,15 @@ describe('the LED emitter driver', () => {
   let usb: MemoryUsb
   let device: EmitterDevice
   let emulator: LedEmulator
+  let line: DeviceLine | undefined
   let stop: AbortController
-  let running: Promise<void>
+  let running: Promise<unknown>
   let bursts: Burst[]
 
   async function begin(options: Record<string, string> = {}, random?: Random): Promise<void> {
-    const line = await openPtyLine({ ...base })
+    line = await openPtyLine({ ...base })
     usb = createMemoryUsb(systemClock)
-    emulator = new LedEmulator(line, usb, 'LED1')
+    emulator = new LedEmulator({ ...base, line, usb, usbSerial: 'LED1' })
     device = createEmitterDriver(() => usb.io).create({
       ...contextFor('alice', systemClock, { 'burst-interval-ms': '1', ...options }),
       device: line.path,
@@ -50,19 +52,19 @@ describe('the LED emitter driver', () => {
     bursts = []
     device.subscribeBursts((burst) => bursts.push(burst))
     stop = new AbortController()
-    running = device.run(stop.signal)
+    running = Promise.all([emulator.run(stop.signal), device.run(stop.signal)])
   }
   afterEach(async () => {
     stop.abort()
     await running
-    emulator.stop()
+    await line?.close()
   })
 
   it('sets the emitter on a real tty, XOFF byte included, and sends bursts of random states', async () => {
     await begin()
     await emulator.untilBytes(256 * 20)
     expect(emulator.control).toEqual([0x46, 0x13, 0x24, 0x50, 0x1c, 0x24])
-    expect(emulator.rates[0]).toBe(9_600)
+    expect(await line?.lineRate()).toBe(9_600)
     expect(emulator.facts()).toMatchObject({ bytesBeforeSettings: 0 })
     expect(bursts[0]?.qubits).toHaveLength(1_024)
     expect(new Set(bursts[0]?.qubits)).toEqual(new Set([0, 1, 2, 3]))

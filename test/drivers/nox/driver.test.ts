@@ -130,7 +130,7 @@ describe('the NOX driver', () => {
       return time
     })
     expect(device.facts()).toMatchObject({ wraps: 1, outOfOrder: 0 })
-    expect(emulator.facts()).toMatchObject({ badRate: 0, starts: 1 })
+    expect(emulator.facts()).toMatchObject({ baud: 9_600, starts: 1 })
     expect(new Set(ear.patterns)).toEqual(new Set([1, 2, 4, 8]))
   })
 

@@ -1,12 +1,8 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import {
-  qcicadaEmulator,
-  QuantisEmulator,
-  swiftrngEmulator,
-  truerngEmulator,
-} from '../../../drivers/random/emulators.js'
+import { qcicadaEmulator, swiftrngEmulator, truerngEmulator } from '../../../drivers/random/emulators.js'
 import { driver as os } from '../../../drivers/random/os.js'
 import { driver as qcicada } from '../../../drivers/random/qcicada.js'
+import { QuantisEmulator } from '../../../drivers/random/quantis-emulator.js'
 import { createQuantisDriver } from '../../../drivers/random/quantis.js'
 import { driver as swiftrng } from '../../../drivers/random/swiftrng.js'
 import { driver as truerng } from '../../../drivers/random/truerng.js'
@@ -116,7 +112,7 @@ describe('Quantis USB as a random source', () => {
     emulator.plug.plug()
     await untilDevice(device.state, 'producing')
     expect(await source.read(70_000, 15_000, never)).toHaveLength(70_000)
-    emulator.fault('stuck', ['255'])
+    await emulator.fault('stuck', ['255'])
     const reading = async (): Promise<never> => {
       for (;;) await source.read(10_000, 15_000, never)
     }
@@ -130,7 +126,7 @@ describe('Quantis USB as a random source', () => {
     const usb = createMemoryUsb(systemClock)
     const stop = new AbortController()
     const emulator = new QuantisEmulator(usb, systemClock, seededRandom(5))
-    emulator.status = 0
+    await emulator.fault('status', ['0'])
     const device = createQuantisDriver(() => usb.io).create(contextFor('alice', systemClock))
     const refused = new Promise<void>((resolve) => {
       device.state.subscribe((state) => {
