@@ -21,8 +21,10 @@ export interface TwoSites {
 }
 
 /** Both sites registered, the link started, and at least one key at each SiteAgent. `rate`: frames a second. */
-export async function startTwoSites(options: { rate?: number; logLevel?: string } = {}): Promise<TwoSites> {
-  const { rate = 20, logLevel = 'info' } = options
+export async function startTwoSites(
+  options: { rate?: number; logLevel?: string; flags?: readonly string[] } = {},
+): Promise<TwoSites> {
+  const { rate = 20, logLevel = 'info', flags = [] } = options
   const pair = `pair-${process.pid}-${Date.now()}`
   const [unitA, unitB, sshA, sshB, agentA, agentB] = await Promise.all([
     startUnit({ pair, rate }),
@@ -32,8 +34,8 @@ export async function startTwoSites(options: { rate?: number; logLevel?: string 
     startCCoreSiteAgent(),
     startCCoreSiteAgent(),
   ])
-  const a = startGateway({ device: unitA.path, side: 'alice', ssh: sshA, siteAgent: agentA.address, logLevel })
-  const b = startGateway({ device: unitB.path, side: 'bob', ssh: sshB, siteAgent: agentB.address, logLevel })
+  const a = startGateway({ device: unitA.path, side: 'alice', ssh: sshA, siteAgent: agentA.address, logLevel, flags })
+  const b = startGateway({ device: unitB.path, side: 'bob', ssh: sshB, siteAgent: agentB.address, logLevel, flags })
   await Promise.all([a.untilPart('registration', 'registered'), b.untilPart('registration', 'registered')])
   await startNode(agentA.address, agentB.address, [a.id, b.id])
   await Promise.all([agentA.untilKeys(1), agentB.untilKeys(1)])
