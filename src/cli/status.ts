@@ -4,17 +4,9 @@ import { EXIT } from '../base/error-codes.js'
 import { GatewayError } from '../base/errors.js'
 import type { PartStatus } from '../observe/status.js'
 import type { GatewayStatus } from '../gateway/status-socket.js'
+import { age } from './age.js'
 import type { CliEnvironment } from './environment.js'
-
-/** "3 s", "4 min", "2 h 5 min", "3 d". */
-export function age(ms: number): string {
-  const seconds = Math.max(0, Math.round(ms / 1_000))
-  if (seconds < 120) return `${seconds} s`
-  const minutes = Math.floor(seconds / 60)
-  if (minutes < 120) return `${minutes} min`
-  const hours = Math.floor(minutes / 60)
-  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d`
-}
+import { keysLine, linkLines } from './status-link.js'
 
 const good = new Set(['producing', 'serving', 'proven', 'registered', 'started', 'delivering', 'idle'])
 const bad = new Set(['needs-attention', 'diverged', 'down', 'failed', 'absent', 'mismatch', 'stopped', 'busy'])
@@ -24,16 +16,27 @@ function colour(state: string): string {
   return bad.has(state) ? pc.red(state) : pc.yellow(state)
 }
 
-function partLines(name: string, part: PartStatus, nowMs: number): string {
+const indent = ' '.repeat(16)
+/** Shown in words, or with the keys. */
+const told = new Set([
+  ...['received', 'delivered', 'held', 'sacrificed', 'sacrificedPercent', 'dropped', 'owedHere', 'owedThere', 'stages'],
+  ...['proposed', 'verified', 'inFlight', 'inDoubt', 'siteTotal', 'lastConfirmedMs', 'otherTotal', 'otherConfirmedMs'],
+  ...['skewMs', 'skewMaxMs'],
+])
+
+function partLines(name: string, part: PartStatus, status: GatewayStatus, nowMs: number): string {
   const lines = [`  ${name.padEnd(13)} ${colour(part.state)}  since ${age(nowMs - part.sinceMs)}`]
-  if (part.reason !== undefined && part.reason !== '') lines.push(`${' '.repeat(16)}${part.reason}`)
-  if (part.needs !== undefined) lines.push(`${' '.repeat(16)}${pc.bold('needs')} ${part.needs}`)
-  const facts = Object.entries(part.facts ?? {}).filter(([, value]) => value !== undefined && value !== '')
+  if (part.reason !== undefined && part.reason !== '') lines.push(`${indent}${part.reason}`)
+  if (part.needs !== undefined) lines.push(`${indent}${pc.bold('needs')} ${part.needs}`)
+  if (name === 'link') lines.push(...linkLines(part, status.counts, nowMs).map((line) => `${indent}${line}`))
+  const facts = Object.entries(part.facts ?? {}).filter(
+    ([key, value]) => value !== undefined && value !== '' && !(name === 'link' && told.has(key)),
+  )
   if (facts.length > 0) {
     const shown = facts.map(
       ([key, value]) => `${key} ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`,
     )
-    lines.push(pc.dim(`${' '.repeat(16)}${shown.join(' · ')}`))
+    lines.push(pc.dim(`${indent}${shown.join(' · ')}`))
   }
   return lines.join('\n')
 }
@@ -41,12 +44,16 @@ function partLines(name: string, part: PartStatus, nowMs: number): string {
 /** One gateway's status for a person. */
 export function renderStatus(status: GatewayStatus, nowMs: number): string {
   const head = `${pc.bold(status.id)}  ${status.device}  (pid ${status.pid}, up ${age(nowMs - status.startedAtMs)})`
-  const parts = Object.entries(status.parts).map(([name, part]) => partLines(name, part, nowMs))
-  const counts = Object.entries(status.counts).map(
-    ([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`,
-  )
+  const parts = Object.entries(status.parts).map(([name, part]) => partLines(name, part, status, nowMs))
+  const discarded = Object.entries(status.counts['discardedByDevice'] ?? {})
+  const keys = [
+    keysLine(status.counts),
+    ...(discarded.length === 0
+      ? []
+      : [`withheld by the device: ${discarded.map(([reason, count]) => `${String(count)} ${reason}`).join(', ')}`]),
+  ]
   const warnings = status.warnings.map((warning) => pc.yellow(`  ! ${warning}`))
-  return [head, ...parts, `  ${'keys'.padEnd(13)} ${counts.join(' · ')}`, ...warnings].join('\n')
+  return [head, ...parts, `  ${'keys'.padEnd(13)} ${keys.join(`\n${indent}`)}`, ...warnings].join('\n')
 }
 
 /** `qkd-gw status`: asks every running gateway of the state folder over its local socket. */

@@ -7,7 +7,7 @@ import type { AgreedLink } from '../link/link.js'
 import type { Logger } from '../observe/log.js'
 import type { Statistics, StatisticUnit } from '../observe/statistics.js'
 import { createKeyRoute } from './key-route.js'
-import { DeliveryRate } from './kms-forecast.js'
+import { DeliveryRate, type DeliverySample } from './kms-forecast.js'
 
 const units: Readonly<Record<Extract<DeviceEvent, { type: 'figure' }>['unit'], StatisticUnit>> = {
   count: 'count',
@@ -22,6 +22,8 @@ export interface DeviceFeed {
   discarded(): Readonly<Record<string, number>>
   /** Keys a second that go to the SiteAgent, over the last five minutes. */
   keysPerSecond(): number
+  /** Keys a second given up to verify the others, over the same time. */
+  sacrificedPerSecond(): number
   stop(): void
 }
 
@@ -36,17 +38,19 @@ export function feedDevice(
   const discarded: Record<string, number> = {}
   const received = statistics.unsigned(['Key', 'Keys Received'], 'count')
   const route = createKeyRoute(link, isPairDevice(device))
-  const rate = new DeliveryRate()
-  const delivered = (): { atMs: number; delivered: bigint } => ({
+  const rates = { delivered: new DeliveryRate(), sacrificed: new DeliveryRate() }
+  const now = (of: keyof typeof rates): DeliverySample => ({
     atMs: clock.monotonicMs(),
-    delivered: link.counts().delivered,
+    delivered: link.counts()[of],
   })
   let arrived = 0
   // Keys that come together are one update.
   const count = (): void => {
     received.update(BigInt(arrived))
     arrived = 0
-    if (rate.isDue(clock.monotonicMs())) rate.note(delivered())
+    for (const of of ['delivered', 'sacrificed'] as const) {
+      if (rates[of].isDue(clock.monotonicMs())) rates[of].note(now(of))
+    }
   }
   const discard = (reason: string, count: number): void => {
     discarded[reason] = (discarded[reason] ?? 0) + count
@@ -86,7 +90,8 @@ export function feedDevice(
   })
   return {
     discarded: () => discarded,
-    keysPerSecond: () => rate.keysPerSecond(delivered()),
+    keysPerSecond: () => rates.delivered.keysPerSecond(now('delivered')),
+    sacrificedPerSecond: () => rates.sacrificed.keysPerSecond(now('sacrificed')),
     stop() {
       stop()
       route.stop()

@@ -74,6 +74,10 @@ function registrationPart(parts: GatewayParts, startedAtMs: number): PartStatus 
   }
 }
 
+function tenths(value: number): number {
+  return Math.round(value * 10) / 10
+}
+
 function counts(parts: GatewayParts): GatewayStatus['counts'] {
   const { received, delivered, held, sacrificed, dropped } = parts.link.counts()
   const text = (value: bigint): string | number =>
@@ -85,6 +89,8 @@ function counts(parts: GatewayParts): GatewayStatus['counts'] {
     sacrificed: text(sacrificed),
     dropped: Object.fromEntries(Object.entries(dropped).map(([reason, value]) => [reason, text(value)])),
     discardedByDevice: { ...parts.feed.discarded() },
+    deliveredPerSecond: tenths(parts.feed.keysPerSecond()),
+    sacrificedPerSecond: tenths(parts.feed.sacrificedPerSecond()),
   }
 }
 

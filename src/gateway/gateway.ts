@@ -28,7 +28,7 @@ import type { Tunnel } from '../tunnel/contract.js'
 import { createTunnel } from '../tunnel/tunnel.js'
 import { composeKeeper } from './compose-keeper.js'
 import { composeTls, type GatewayTls } from './compose-tls.js'
-import { composeLink, followSession } from './compose-link.js'
+import { composeLink, followLink, followSession } from './compose-link.js'
 import { composeMetrics, type GatewayMetrics } from './compose-metrics.js'
 import { pairSource } from './compose-pair.js'
 import { composeTags } from './compose-tags.js'
@@ -133,6 +133,7 @@ class ComposedGateway implements Gateway {
       peerCredentials: () => tls.client,
     })
     followSession(this.#link, statistics, log)
+    followLink(this.#link, log)
     if (this.#site !== undefined) {
       followSiteRestarts(
         this.#site,
