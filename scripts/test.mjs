@@ -20,6 +20,8 @@ const needs = [
   { what: 'openssl', package: 'openssl', there: () => runs('openssl', ['version']) },
   { what: 'perl', package: 'perl-base', there: () => runs('perl', ['-v']) },
   { what: 'git', package: 'git', there: () => runs('git', ['--version']) },
+  { what: 'ip (network namespaces)', package: 'iproute2', there: () => runs('ip', ['-V']) },
+  { what: 'nft (packet filter)', package: 'nftables', there: () => runs('nft', ['--version']) },
 ]
 
 function ensureSystemPrograms() {

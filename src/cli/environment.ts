@@ -14,4 +14,6 @@ export interface CliEnvironment {
   readonly signal: AbortSignal
   /** The exit code the process ends with, where a command ends well but says more than "done". */
   setExitCode(code: number): void
+  /** Tells of each SIGUSR2; returns what ends that. */
+  onNudge?(listener: () => void): () => void
 }

@@ -11,6 +11,8 @@ import { commands } from './commands.js'
 const stop = new AbortController()
 let exitCode: number = EXIT.ok
 
+const nudged = new Set<() => void>()
+
 const env: CliEnvironment = {
   stdin: process.stdin,
   stdout: process.stdout,
@@ -23,6 +25,10 @@ const env: CliEnvironment = {
   setExitCode: (code) => {
     exitCode = code
   },
+  onNudge(listener) {
+    nudged.add(listener)
+    return () => nudged.delete(listener)
+  },
 }
 
 // The first signal asks for a clean end; a second one is impatient and gets the abrupt one.
@@ -32,6 +38,10 @@ for (const name of ['SIGINT', 'SIGTERM'] as const) {
     stop.abort(new Error(name))
   })
 }
+// "Try again now". By default it would end the process, also one that is just starting.
+process.on('SIGUSR2', () => {
+  for (const listener of [...nudged]) listener()
+})
 // A reader that has gone away (`qkd-gw … | head`) is no fault.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(EXIT.ok)

@@ -132,6 +132,10 @@ export async function attach(config: Config, host: AttachHost): Promise<number> 
     const socket = await serveStatus(statusSocketPath(plan.stateFolder, plan.device.id), (request) =>
       answer(gateway, request),
     )
+    const stopListening = host.onNudge?.(() => {
+      log.info('asked to try the tunnel again now (SIGUSR2)')
+      gateway.kick()
+    })
     try {
       const result = await gateway.run()
       if (result.outcome === 'settled') {
@@ -144,6 +148,7 @@ export async function attach(config: Config, host: AttachHost): Promise<number> 
       )
       return EXIT.keysOwedAtStop
     } finally {
+      stopListening?.()
       socket.close()
     }
   } finally {

@@ -8,9 +8,10 @@ import { terminalPrompt } from './passphrase.js'
 import type { Plan, TunnelPlan } from './plan.js'
 
 function timings(plan: Plan): Partial<TunnelTimings> {
-  const { probeIntervalMs, retryFirstMs, retryMaxMs } = plan.config.tunnel ?? {}
+  const { probeIntervalMs, fastRetriesMs, retryFirstMs, retryMaxMs } = plan.config.tunnel ?? {}
   return {
     ...(probeIntervalMs === undefined ? {} : { probeIntervalMs }),
+    ...(fastRetriesMs === undefined ? {} : { fastRetriesMs }),
     ...(retryFirstMs === undefined ? {} : { retryFirstMs }),
     ...(retryMaxMs === undefined ? {} : { retryMaxMs }),
   }

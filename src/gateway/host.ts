@@ -10,4 +10,6 @@ export interface HostProcess {
   readonly random: Random
   /** Aborts when the gateway is asked to end. */
   readonly signal: AbortSignal
+  /** Tells of each wish to try again now (SIGUSR2); returns what ends that. Absent: nobody can wish. */
+  readonly onNudge?: (listener: () => void) => () => void
 }

@@ -62,7 +62,9 @@ async function keepRunning(
     }
     if (signal.aborted) kill()
     signal.addEventListener('abort', kill, { once: true })
+    const stopListening = host.onNudge?.(() => void child.kill('SIGUSR2'))
     const code = await exited(child)
+    stopListening?.()
     signal.removeEventListener('abort', kill)
     if (signal.aborted || final.has(code)) {
       if (!signal.aborted)

@@ -36,6 +36,8 @@ export async function openRelay(dial: Dialer): Promise<Relay> {
     failure = undefined
     streams.add(far)
     far.once('close', () => streams.delete(far))
+    // The two pipelines put more listeners on one stream than Node takes for usual.
+    far.setMaxListeners(32)
     // Whichever ends or fails takes the other with it; the client sees a closed connection.
     pipeline(far, socket, () => far.destroy())
     pipeline(socket, far, () => socket.destroy())

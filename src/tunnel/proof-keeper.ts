@@ -25,9 +25,10 @@ export class ProofKeeper {
   readonly #prover: Prover
   #viaSshWarning: string | undefined
   #lastReason = ''
+  #subject: ProofSubject | undefined
 
   constructor(private readonly parts: ProofKeeperParts) {
-    this.#prover = new Prover(parts.options.probe, parts.timings)
+    this.#prover = new Prover(parts.options.probe, parts.timings, (reason) => this.#doubted(reason))
   }
 
   warnings(): string[] {
@@ -41,6 +42,7 @@ export class ProofKeeper {
   async run(subject: ProofSubject, signal: AbortSignal): Promise<void> {
     const { options, timings, retry, nudge } = this.parts
     const { clock } = options
+    this.#subject = subject
     let unprovenSinceMs = clock.monotonicMs()
     let provenSinceMs: number | undefined
     let failuresInARow = 0
@@ -58,9 +60,9 @@ export class ProofKeeper {
         if (!hole) this.#proven(subject, proof)
         if (hole || clock.monotonicMs() >= largeDueMs) {
           largeDueMs = clock.monotonicMs() + timings.largeProbeIntervalMs
-          const why = await this.#prover.proveLarge(subject, timings.largeProbeBytes, signal)
+          const why = await this.#large(subject, signal)
           if (why !== undefined) this.#largeFailed(subject, why)
-          else if (hole) this.#proven(subject, proof)
+          else if (hole || this.parts.cell.value.state === 'degraded') this.#proven(subject, proof)
           hole = why !== undefined
         }
       } else {
@@ -83,6 +85,33 @@ export class ProofKeeper {
       }
       await nudge.wait(pauseMs, signal)
     }
+  }
+
+  /** No small call goes out meanwhile: where it takes long, the tunnel is no longer as lately proven as `proven` says. */
+  async #large(subject: ProofSubject, signal: AbortSignal): Promise<string | undefined> {
+    const { options, timings } = this.parts
+    const late = options.clock.after(timings.probeTimeoutMs, () =>
+      this.#doubted(
+        `a large message (${timings.largeProbeBytes} bytes) is not back after ${timings.probeTimeoutMs} ms`,
+      ),
+    )
+    try {
+      return await this.#prover.proveLarge(subject, timings.largeProbeBytes, signal)
+    } finally {
+      late.cancel()
+    }
+  }
+
+  /** `proven` is not said any longer than it is so, also while the cause is still being looked for. */
+  #doubted(why: string): void {
+    const { cell, onReason, options } = this.parts
+    const subject = this.#subject
+    if (subject === undefined || cell.value.state !== 'proven') return
+    const { listener, controlAddress } = subject
+    const reason = `the last call to ${formatHostPort(controlAddress)} did not come back (${why}); looking for the cause`
+    onReason(reason)
+    options.log.info(`tunnel in doubt: ${reason}`)
+    cell.set({ state: 'degraded', listener, controlAddress, reason })
   }
 
   #proven(subject: ProofSubject, proof: Extract<Proof, { proven: true }>): void {

@@ -41,6 +41,8 @@ export class Prover {
   constructor(
     private readonly probe: ProbeSelf,
     private readonly timings: Pick<TunnelTimings, 'probeTimeoutMs' | 'pingTimeoutMs'>,
+    /** Told at once, with the reason, where a call of a way that worked did not come back; what it means takes longer. */
+    private readonly onDoubt: (reason: string) => void = () => {},
   ) {}
 
   /** One round: from here, else through SSH, else a diagnosis. Rejects only with E_CANCELLED. */
@@ -52,6 +54,7 @@ export class Prover {
       here = await this.#fromHere(subject, 0, signal)
       // One lost call of many is no reason to doubt the way.
       if (here.result !== 'ourselves' && this.#workedFromHere) {
+        this.onDoubt(here.reason)
         if (!(await subject.link.ping(this.timings.pingTimeoutMs))) return { proven: false, linkDead: true }
         here = await this.#fromHere(subject, 0, signal)
       }
@@ -72,6 +75,7 @@ export class Prover {
     }
     this.#preferred = 'here'
     if (here === undefined) {
+      this.onDoubt(there.reason)
       if (!(await subject.link.ping(this.timings.pingTimeoutMs))) return { proven: false, linkDead: true }
       return this.prove(subject, signal)
     }

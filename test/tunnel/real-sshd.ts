@@ -1,11 +1,11 @@
 /** Debian's own sshd as a process of the test's. */
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { execFileSync, spawn, type ChildProcess, type StdioOptions } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
-import { userInfo } from 'node:os'
+import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
-import { onCleanup, tempFolder } from './bench-tunnel.js'
+import { onCleanup } from './bench-tunnel.js'
 import type { TunnelOptions } from '../../src/tunnel/options.js'
 
 const SSHD = '/usr/sbin/sshd'
@@ -30,6 +30,16 @@ export interface RealSshdOptions {
   passphrase?: string
   /** The port of a server that this one takes over from. */
   port?: number
+  /** A network of its own to stand in, and its name there; default this machine's loopback. */
+  place?: SshdPlace
+  /** Where what is made is given up again; default after the test. */
+  atEnd?: (cleanup: () => Promise<void> | void) => void
+}
+
+export interface SshdPlace {
+  readonly host: string
+  readonly listen: string
+  start(program: string, args: readonly string[], stdio: StdioOptions): ChildProcess
 }
 
 export interface RealSshd {
@@ -41,10 +51,14 @@ export interface RealSshd {
   readonly options: Pick<TunnelOptions, 'server' | 'identityFiles' | 'knownHostsFiles'>
   /** sshd's own log so far. */
   log(): string
-  /** Resolves once the log holds it. */
-  untilLogged(what: RegExp): Promise<void>
+  /** Resolves once the log holds it, at or after the character `from`. */
+  untilLogged(what: RegExp, from?: number): Promise<void>
   /** Process ids that serve one connection each. */
   sessions(): number[]
+  /** The process that takes connections in. */
+  pid(): number
+  /** To those that have logged in, which are all but `sshd: [accepted]`. */
+  signalLoggedIn(signal: NodeJS.Signals): void
   /** To all of them; those that are gone meanwhile are passed over. */
   signalSessions(signal: NodeJS.Signals): void
   /** Public host key lines, `type base64`. */
@@ -64,6 +78,16 @@ export function keygen(file: string, type: string, passphrase = ''): void {
 
 function childrenOf(pid: number): number[] {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number)
+}
+
+/** sshd writes into its own command line whom a process serves. */
+function isLoggedIn(pid: number): boolean {
+  try {
+    const line = readFileSync(`/proc/${pid}/cmdline`, 'latin1')
+    return line.startsWith('sshd: ') && !/\[accepted\]|\[net\]|unknown/.test(line)
+  } catch {
+    return false
+  }
 }
 
 export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
@@ -96,7 +120,10 @@ async function untilListening(port: number, child: ChildProcess, log: () => stri
 /** Starts sshd on a free loopback port, with a key file and a known_hosts file that fit. */
 export async function startRealSshd(options: RealSshdOptions = {}): Promise<RealSshd> {
   if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true, mode: 0o755 })
-  const folder = tempFolder()
+  const { place, atEnd = onCleanup } = options
+  const folder = mkdtempSync(join(tmpdir(), 'qkd-gw-sshd-'))
+  atEnd(() => rmSync(folder, { recursive: true, force: true }))
+  const host = place?.host ?? '127.0.0.1'
   const user = userInfo().username
   const types = options.hostKeyTypes ?? ['ed25519']
   for (const type of types) keygen(join(folder, `host_${type}`), type)
@@ -113,7 +140,7 @@ export async function startRealSshd(options: RealSshdOptions = {}): Promise<Real
       configFile,
       [
         `Port ${port}`,
-        'ListenAddress 127.0.0.1',
+        `ListenAddress ${place?.listen ?? '127.0.0.1'}`,
         ...types.map((type) => `HostKey ${join(folder, `host_${type}`)}`),
         `PidFile ${join(folder, 'pid')}`,
         `AuthorizedKeysFile ${authorized}`,
@@ -140,7 +167,7 @@ export async function startRealSshd(options: RealSshdOptions = {}): Promise<Real
   writeFileSync(
     knownHosts,
     hostKeys()
-      .map((line) => `[127.0.0.1]:${port} ${line}\n`)
+      .map((line) => `[${host}]:${port} ${line}\n`)
       .join(''),
   )
 
@@ -148,13 +175,27 @@ export async function startRealSshd(options: RealSshdOptions = {}): Promise<Real
   let log = ''
   const lookers = new Set<() => void>()
   const start = async (): Promise<void> => {
-    child = spawn(SSHD, ['-D', '-e', '-f', configFile], { stdio: ['ignore', 'ignore', 'pipe'] })
+    const args = ['-D', '-e', '-f', configFile]
+    const stdio: StdioOptions = ['ignore', 'ignore', 'pipe']
+    const before = log.length
+    child = place === undefined ? spawn(SSHD, args, { stdio }) : place.start(SSHD, args, stdio)
     child.stderr?.on('data', (chunk: Buffer) => {
       log += chunk.toString()
       for (const look of [...lookers]) look()
     })
-    await untilListening(port, child, () => log)
+    if (place === undefined) return untilListening(port, child, () => log)
+    await untilLogged(/Server listening on/, before)
   }
+  const untilLogged = (what: RegExp, from = 0): Promise<void> =>
+    new Promise((resolve) => {
+      const look = (): void => {
+        if (!what.test(log.slice(from))) return
+        lookers.delete(look)
+        resolve()
+      }
+      lookers.add(look)
+      look()
+    })
   const sessions = (): number[] => (child?.pid === undefined || child.exitCode !== null ? [] : childrenOf(child.pid))
   const stop = async (signal: NodeJS.Signals = 'SIGKILL'): Promise<void> => {
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
@@ -164,7 +205,7 @@ export async function startRealSshd(options: RealSshdOptions = {}): Promise<Real
     await ended
     signalAll(mine, 'SIGKILL')
   }
-  onCleanup(() => stop())
+  atEnd(() => stop())
   await start()
   return {
     port,
@@ -173,22 +214,15 @@ export async function startRealSshd(options: RealSshdOptions = {}): Promise<Real
     keyFile,
     knownHosts,
     options: {
-      server: { user, host: '127.0.0.1', port },
+      server: { user, host, port },
       identityFiles: [keyFile],
       knownHostsFiles: [knownHosts],
     },
     log: () => log,
-    untilLogged: (what) =>
-      new Promise((resolve) => {
-        const look = (): void => {
-          if (!what.test(log)) return
-          lookers.delete(look)
-          resolve()
-        }
-        lookers.add(look)
-        look()
-      }),
+    untilLogged,
     sessions,
+    pid: () => child?.pid ?? 0,
+    signalLoggedIn: (signal) => signalAll(sessions().filter(isLoggedIn), signal),
     signalSessions: (signal) => signalAll(sessions(), signal),
     hostKeys,
     setAuthorizedKeys: (text) => writeFileSync(authorized, text),

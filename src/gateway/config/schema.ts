@@ -94,22 +94,18 @@ export const keepUpSection = z
     static: z
       .boolean()
       .optional()
-      .describe('A static link of C++ sites: it is started again by registering anew, and no address is needed'),
+      .describe(
+        'A static link of C++ sites: it is started again by registering anew; without sites and ids, say it at both gateways',
+      ),
   })
   .superRefine((section, context) => {
-    const given = keepUpPath.filter((name) => section[name] !== undefined)
     const missing = keepUpPath.filter((name) => section[name] === undefined)
-    if (section.static === true && given.length > 0) {
-      const message = 'a static link needs no address of a site'
-      for (const name of given) context.addIssue({ code: 'custom', path: [name], message })
-    }
-    if (section.static !== true && missing.length > 0) {
-      context.addIssue({
-        code: 'custom',
-        path: [],
-        message: `${missing.join(', ')} missing: both sites and both ids, or static = true for a static link`,
-      })
-    }
+    if (missing.length === 0 || (section.static === true && missing.length === keepUpPath.length)) return
+    context.addIssue({
+      code: 'custom',
+      path: [],
+      message: `${missing.join(', ')} missing: both sites and both ids are needed, but for a static link without all four`,
+    })
   })
 
 export const linkSection = z.strictObject({
