@@ -13,7 +13,13 @@ import type { HostProcess } from './host.js'
 import { acquireLock, type InstanceLock } from './instance-lock.js'
 import { makePlan, type Plan } from './plan.js'
 import { openStateFolder } from './state-folder.js'
-import { serveStatus, statusSocketPath, type ControlRequest } from './status-socket.js'
+import {
+  type ControlRequest,
+  type GatewayEvidence,
+  type GatewayStatus,
+  serveStatus,
+  statusSocketPath,
+} from './status-socket.js'
 
 export interface AttachHost extends HostProcess {
   /** The configuration file in use, for the log. */
@@ -90,8 +96,10 @@ async function takeLocks(plan: Plan): Promise<InstanceLock[]> {
   }
 }
 
-function answer(gateway: Gateway, request: ControlRequest): ReturnType<Gateway['status']> | { done: string } {
+function answer(gateway: Gateway, request: ControlRequest): GatewayStatus | GatewayEvidence | { done: string } {
   switch (request.request) {
+    case 'evidence':
+      return gateway.evidence()
     case 'status':
       return gateway.status()
     case 'kick':

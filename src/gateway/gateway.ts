@@ -12,6 +12,7 @@ import { withTraceReplay } from '../device/trace-replay.js'
 import { createNodeIo } from '../io/node-io.js'
 import type { LinkStopResult } from '../link/contract.js'
 import type { AgreedLink } from '../link/link.js'
+import { encodeRecord } from '../link/journal.js'
 import { addLinkService, LINK_SERVICES } from '../link/link-service.js'
 import type { Logger } from '../observe/log.js'
 import { createStatistics } from '../observe/statistics.js'
@@ -42,7 +43,7 @@ import type { MetricsInput } from './metrics.js'
 import type { Plan } from './plan.js'
 import type { ServingState } from './serving.js'
 import { followSiteRestarts } from './site-restarts.js'
-import type { GatewayStatus } from './status-socket.js'
+import type { GatewayEvidence, GatewayStatus } from './status-socket.js'
 
 /** Shares of the 5 s in which a stop is done, whatever hangs. */
 const stopLinkMs = 1_500
@@ -54,6 +55,8 @@ const bindRetryMs = 3_000
 
 export interface Gateway {
   status(): GatewayStatus
+  /** For an audit of the link. */
+  evidence(): GatewayEvidence
   /** Tries whatever is waiting again, now. */
   kick(): void
   acceptDivergence(): void
@@ -303,6 +306,17 @@ class ComposedGateway implements Gateway {
       },
       this.#startedAtMs,
     )
+  }
+
+  evidence(): GatewayEvidence {
+    const { record, moving } = this.#link.evidence()
+    const { device, siteAgent } = this.plan
+    return {
+      id: device.id,
+      record: encodeRecord(record),
+      ...(siteAgent === undefined ? {} : { siteAgent: formatHostPort(siteAgent) }),
+      ...(moving === undefined ? {} : { moving: { serial: moving.serial, count: moving.count } }),
+    }
   }
 
   kick(): void {

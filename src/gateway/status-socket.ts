@@ -20,7 +20,22 @@ export interface GatewayStatus {
 }
 
 /** Requests on the socket: one JSON line in, one JSON line out. */
-export type ControlRequest = { request: 'status' } | { request: 'kick' } | { request: 'acceptDivergence' }
+export interface ControlRequest {
+  request: (typeof requests)[number]
+}
+
+const requests = ['status', 'evidence', 'kick', 'acceptDivergence'] as const
+
+/** What a running gateway tells an audit of its link. */
+export interface GatewayEvidence {
+  id: string
+  /** host:port of its SiteAgent, as this gateway calls it; undefined where it has none. */
+  siteAgent?: string
+  /** One line of the journal, as it would be written now. */
+  record: string
+  /** The batch that is on its way in good order. */
+  moving?: { serial: number; count: number }
+}
 
 export interface StatusSocket {
   readonly path: string
@@ -36,7 +51,7 @@ function isControlRequest(value: unknown): value is ControlRequest {
     typeof value === 'object' &&
     value !== null &&
     'request' in value &&
-    (value.request === 'status' || value.request === 'kick' || value.request === 'acceptDivergence')
+    requests.some((request) => request === value.request)
   )
 }
 
@@ -48,7 +63,7 @@ export function statusSocketPath(stateFolder: string, id: string): string {
 /** Serves `answer` on a socket that only this user may open (0600, in a folder of 0700). */
 export function serveStatus(
   path: string,
-  answer: (request: ControlRequest) => JsonValue | GatewayStatus,
+  answer: (request: ControlRequest) => JsonValue | GatewayStatus | GatewayEvidence,
 ): Promise<StatusSocket> {
   // The state folder is locked by us: a socket that lies here is a dead process's.
   if (existsSync(path)) unlinkSync(path)

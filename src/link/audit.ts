@@ -1,12 +1,15 @@
 /** Do two sites agree, as far as both journals and the SiteAgents' reports say? Pure. */
+import type { BatchRef } from './agreement/state.js'
 import type { JournalRecord } from './journal.js'
 
 /** What is known of one site. */
 export interface SiteEvidence {
   readonly name: string
   readonly journal: JournalRecord
-  /** The SiteAgent's latest total, where a running gateway tells one that is newer than the journal's. */
+  /** The SiteAgent's latest total, where something tells one that is newer than the journal's. */
   readonly total?: bigint
+  /** A running gateway has this batch on its way in good order: its fate is not in doubt. */
+  readonly moving?: BatchRef
 }
 
 export type AuditVerdict =
@@ -45,7 +48,7 @@ export function audit(a: SiteEvidence, b: SiteEvidence): AuditResult {
       sentence: 'the two journals are not of one link, or one of them was lost and begun anew',
     }
   }
-  const sending = [...left.sending, ...right.sending]
+  const sending = [...doubtful(a), ...doubtful(b)]
   if (sending.length > 0) {
     const keys = sending.reduce((sum, { count }) => sum + count, 0)
     return {
@@ -55,6 +58,42 @@ export function audit(a: SiteEvidence, b: SiteEvidence): AuditResult {
     }
   }
   return standing(a, b)
+}
+
+/** What was being sent and is not simply on its way. */
+function doubtful({ journal, moving }: SiteEvidence): readonly BatchRef[] {
+  return journal.state.sending.filter(({ serial }) => serial !== moving?.serial)
+}
+
+/** What is known where the gateways are not asked, only their SiteAgents. */
+export interface StoreEvidence {
+  readonly name: string
+  /** As the SiteAgent reported last; undefined where it reported nothing. */
+  readonly total: bigint | undefined
+}
+
+/** The weaker comparison: two totals. Equal numbers are no proof of equal keys. */
+export function compareStores(a: StoreEvidence, b: StoreEvidence): AuditResult {
+  const silent = [a, b].filter(({ total }) => total === undefined).map(({ name }) => name)
+  if (a.total === undefined || b.total === undefined) {
+    return {
+      verdict: 'unknown',
+      sentence: `${silent.join(' and ')} told no total: SiteAgents tell changes only, and Java ones nothing; --spend-key compares a key`,
+    }
+  }
+  if (a.total === b.total) {
+    return {
+      verdict: 'agree',
+      sentence: `both SiteAgents took in ${a.total} keys; that these are the same, only their gateways or --spend-key can tell`,
+    }
+  }
+  const [ahead, behind] = a.total > b.total ? [a, b] : [b, a]
+  const [more, fewer] = a.total > b.total ? [a.total, b.total] : [b.total, a.total]
+  return {
+    verdict: 'unsettled',
+    keys: Number(more - fewer),
+    sentence: `${ahead.name} took in ${more} keys and ${behind.name} ${fewer}: on their way, owed or parted, which only the gateways can tell`,
+  }
 }
 
 /** Both journals are of one sequence, and nothing is on its way. */
@@ -90,8 +129,10 @@ function standing(a: SiteEvidence, b: SiteEvidence): AuditResult {
     const lower = totalA < totalB ? totalA : totalB
     return differing(lower + 1n, `${a.name} holds ${totalA} keys and ${b.name} ${totalB}`)
   }
+  const moving = [a, b].flatMap((site) => (site.moving === undefined ? [] : [site.moving.count]))
+  const onTheirWay = moving.length === 0 ? '' : `; ${Math.max(...moving)} more are on their way`
   const difference = offset === 0n ? '' : ` (they differ by ${offset} keys, as was accepted)`
-  return { verdict: 'agree', sentence: `the sites agree: ${totalA} and ${totalB} keys${difference}` }
+  return { verdict: 'agree', sentence: `the sites agree: ${totalA} and ${totalB} keys${difference}${onTheirWay}` }
 }
 
 /** Batches of `ahead` that `behind` has not taken in. */

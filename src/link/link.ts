@@ -8,10 +8,11 @@ import type { PartStatus } from '../observe/status.js'
 import type { CallContext, KeyStream, Originator } from '../rpc/device-port.js'
 import type { SiteTotals } from '../rpc/site-totals.js'
 import { isSettling, owed } from './agreement/machine.js'
-import type { AgreementState } from './agreement/state.js'
+import { durableOf } from './agreement/durable.js'
+import type { AgreementState, BatchRef } from './agreement/state.js'
 import type { ChannelListener, LinkChannel } from './channel.js'
 import type { Link, LinkCounts, LinkStopResult } from './contract.js'
-import type { JournalStore } from './journal.js'
+import type { JournalRecord, JournalStore } from './journal.js'
 import type { LinkAcceptor } from './link-service.js'
 import { LINK_VERSION } from './messages.js'
 import {
@@ -59,12 +60,19 @@ export interface LinkOptions {
   readonly timing?: Partial<TimingOptions>
 }
 
+export interface LinkEvidence {
+  readonly record: JournalRecord
+  readonly moving: BatchRef | undefined
+}
+
 export interface AgreedLink extends Link, LinkAcceptor {
   /** The session's own union, for those who must act on it. */
   readonly session: ReadonlyCell<SessionState>
   /** Where the link stands; changes as it changes. */
   readonly condition: ReadonlyCell<LinkCondition>
   figures(): LinkFigures
+  /** For an audit: what the journal would say now, and the batch that is on its way in good order. */
+  evidence(): LinkEvidence
   /** For the access table: is this caller the other device of the running session? */
   sessionPeer(originator: Originator, metadata: ReadonlyMap<string, string>): 'peer' | 'stranger' | 'no session'
   /**
@@ -208,6 +216,13 @@ class ComposedLink implements AgreedLink {
   counts(): LinkCounts {
     const counts = this.#runtime.desk.counts()
     return { ...counts, held: counts.held + BigInt(this.#unagreed.held) }
+  }
+
+  evidence(): LinkEvidence {
+    const { state } = this.#runtime
+    const { flight } = state
+    const moving = flight === undefined || flight.lostAtMs !== undefined ? undefined : flight
+    return { record: { atMs: this.#options.clock.nowMs(), state: durableOf(state) }, moving }
   }
 
   figures(): LinkFigures {
