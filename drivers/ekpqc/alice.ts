@@ -9,13 +9,22 @@ import {
   PairCallError,
   type PairSession,
 } from '../../src/device/pair-contract.js'
-import { basisOnWire, bitOf, keep, RUN_QUBITS } from './protocol.js'
+import { basisOnWire, bitOf, COMPARISON_FRAME, comparisonOf, keep, RUN_QUBITS } from './protocol.js'
+import { basesText, countOf } from './lesson.js'
 import { CALL_MS, PREPARE_MS, QUIESCE_MS, type Role, type RoleContext } from './role.js'
 
 /** A run that nobody asks about is forgotten when so many have followed. */
 const KEPT_RUNS = 8
 /** Failures in a row before the session is given up. */
 const MOST_FAILURES = 10
+
+/** A run whose bases were told and whose bits are still to be compared. */
+interface Sifted {
+  digits: Uint8Array
+  bases: Uint8Array
+  bits: Uint8Array
+  answers: Uint8Array
+}
 
 /** Shows runs of 16 random polarisations and answers Bob's questions about bases. */
 export function createAlice(context: RoleContext, session: PairSession): Role {
@@ -24,6 +33,7 @@ export function createAlice(context: RoleContext, session: PairSession): Role {
   const ended = new AbortController()
   const quiescing = new AbortController()
   const runs = new Map<bigint, Uint8Array>()
+  const sifted = new Map<bigint, Sifted>()
   const pause = createBackoff({ firstMs: 500, maxMs: 10_000 }, random)
   let running: Promise<void> = Promise.resolve()
 
@@ -35,7 +45,9 @@ export function createAlice(context: RoleContext, session: PairSession): Role {
     if (port === undefined) throw new GatewayError('E_DEVICE_ABSENT', 'the board is not there')
     const digits = random.bytes(RUN_QUBITS).map((byte) => byte & 3)
     await port.board.setSequence(digits)
+    context.step(runId, 1, 'Alice has drawn 16 polarisations (H, D, V or A) and given them to her board')
     await call('StartDetecting', PREPARE_MS, (signal) => peer.startDetecting(0n, signal))
+    context.step(runId, 2, "Bob's board waits for light; Alice's shows the 16 pulses (16 s)")
     await port.board.transmit()
     if (ended.signal.aborted) return wipe(digits)
     await call('StopDetecting', CALL_MS, (signal) => peer.stopDetecting(0n, signal)).catch((error: unknown) => {
@@ -47,10 +59,15 @@ export function createAlice(context: RoleContext, session: PairSession): Role {
       )
     })
     runs.set(runId, digits)
-    const oldest = runs.size > KEPT_RUNS ? runs.entries().next().value : undefined
-    if (oldest !== undefined) {
-      runs.delete(oldest[0])
-      wipe(oldest[1])
+    for (const oldest of runs.keys()) {
+      if (runs.size <= KEPT_RUNS) break
+      wipe(runs.get(oldest) ?? new Uint8Array())
+      runs.delete(oldest)
+    }
+    for (const [oldest, { digits, bits }] of sifted) {
+      if (sifted.size <= KEPT_RUNS) break
+      wipe(digits, bits)
+      sifted.delete(oldest)
     }
     emit({ type: 'figure', path: ['TransmitterGroup', 'Qubits Transmitted'], value: RUN_QUBITS, unit: 'count' })
   }
@@ -76,21 +93,44 @@ export function createAlice(context: RoleContext, session: PairSession): Role {
     }
   }
 
+  function tellBases(frameId: bigint, bases: Uint8Array): FrameAnswers {
+    if (bases.length !== RUN_QUBITS) {
+      throw new PairCallError('invalidArgument', `basis of run ${frameId}: ${bases.length} entries instead of 16`)
+    }
+    const digits = runs.get(frameId)
+    if (digits === undefined) throw new PairCallError('aborted', `run ${frameId} is not here, or was sifted already`)
+    runs.delete(frameId)
+    const answers = Uint8Array.from(digits, (digit, i) => (basisOnWire(digit) === bases[i] ? 1 : 0))
+    sifted.set(frameId, { digits, bases: bases.map((basis) => basis >> 1), bits: digits.map(bitOf), answers })
+    context.step(
+      frameId,
+      3,
+      `Bob has told his bases, ${basesText(bases.map((basis) => basis >> 1))}; ${countOf(answers)} of 16 are hers too`,
+    )
+    return { frameId, answers }
+  }
+
+  function compare(frameId: bigint, bases: Uint8Array): FrameAnswers {
+    const runId = frameId & ~COMPARISON_FRAME
+    const told = comparisonOf(bases)
+    if (told === undefined) throw new PairCallError('invalidArgument', `basis of run ${runId}: no comparison of bits`)
+    const run = sifted.get(runId)
+    if (run === undefined) throw new PairCallError('aborted', `run ${runId} is not sifted, or was compared already`)
+    sifted.delete(runId)
+    const { digits, bits, answers } = run
+    const compared = told.compared.map((flag, i) => flag & (answers[i] ?? 0))
+    const same = compared.map((flag, i) => (flag === 1 && told.bits[i] === bits[i] ? 1 : 0))
+    const errors = countOf(compared) - countOf(same)
+    keys.add(runId, { bits: keep(bits, answers, compared), compared: countOf(compared), errors })
+    context.finished({ ...run, runId, sent: digits, compared, errors })
+    wipe(digits, bits)
+    return { frameId, answers: same }
+  }
+
   async function verifyBases(asked: readonly FrameBases[]): Promise<readonly FrameAnswers[]> {
-    return asked.map(({ frameId, bases }) => {
-      if (bases.length !== RUN_QUBITS) {
-        throw new PairCallError('invalidArgument', `basis of run ${frameId}: ${bases.length} entries instead of 16`)
-      }
-      const digits = runs.get(frameId)
-      if (digits === undefined) throw new PairCallError('aborted', `run ${frameId} is not here, or was sifted already`)
-      runs.delete(frameId)
-      const answers = Uint8Array.from(digits, (digit, i) => (basisOnWire(digit) === bases[i] ? 1 : 0))
-      const bits = digits.map(bitOf)
-      keys.add(frameId, keep(bits, answers))
-      context.finished({ runId: frameId, sent: digits, bases: bases.map((basis) => basis >> 1), bits, answers })
-      wipe(digits, bits)
-      return { frameId, answers }
-    })
+    return asked.map(({ frameId, bases }) =>
+      frameId >= COMPARISON_FRAME ? compare(frameId, bases) : tellBases(frameId, bases),
+    )
   }
 
   return {
@@ -107,6 +147,8 @@ export function createAlice(context: RoleContext, session: PairSession): Role {
       ended.abort()
       for (const digits of runs.values()) wipe(digits)
       runs.clear()
+      for (const { digits, bits } of sifted.values()) wipe(digits, bits)
+      sifted.clear()
     },
   }
 }

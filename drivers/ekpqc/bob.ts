@@ -2,7 +2,9 @@ import { withDeadline } from '../../src/base/clock.js'
 import { messageOf } from '../../src/base/errors.js'
 import { wipe } from '../../src/base/wipe.js'
 import { PairCallError, type PairSession } from '../../src/device/pair-contract.js'
-import { basisOnWire, bitsOfReadings, keep, RUN_QUBITS } from './protocol.js'
+import type { FrameBases } from '../../src/device/pair-contract.js'
+import { basesText, countOf } from './lesson.js'
+import { basisOnWire, bitsOfReadings, COMPARISON_FRAME, comparisonOnWire, keep, RUN_QUBITS } from './protocol.js'
 import { CALL_MS, QUIESCE_MS, type Role, type RoleContext } from './role.js'
 
 /** The last values come a moment after Alice's board is done, ms. */
@@ -26,19 +28,28 @@ export function createBob(context: RoleContext, session: PairSession): Role {
   let reception: Reception | undefined
   let sifting: Promise<void> = Promise.resolve()
 
-  async function sift(id: bigint, bases: Uint8Array, readings: readonly number[], threshold: number): Promise<void> {
+  async function verify(frame: FrameBases): Promise<Uint8Array> {
     const [answer] = await withDeadline(
       clock,
       CALL_MS,
       'VerifyBases at the peer',
-      (signal) => peer.verifyBases([{ frameId: id, bases: bases.map(basisOnWire) }], signal),
+      (signal) => peer.verifyBases([frame], signal),
       ended.signal,
     )
-    if (answer?.frameId !== id || answer.answers.length !== RUN_QUBITS)
+    if (answer?.frameId !== frame.frameId || answer.answers.length !== RUN_QUBITS)
       throw new Error('the answer fits another question')
+    return answer.answers
+  }
+
+  async function sift(id: bigint, bases: Uint8Array, readings: readonly number[], threshold: number): Promise<void> {
+    const answers = await verify({ frameId: id, bases: bases.map(basisOnWire) })
     const bits = bitsOfReadings(readings, threshold)
-    keys.add(id, keep(bits, answer.answers))
-    context.finished({ runId: id, bases, readings, bits, answers: answer.answers })
+    context.step(id, 3, `Bob has told his bases, ${basesText(bases)}; ${countOf(answers)} of 16 are Alice's too`)
+    const compared = answers.map((answer) => (answer === 1 && random.fraction() < options.compareShare ? 1 : 0))
+    const same = await verify({ frameId: id | COMPARISON_FRAME, bases: comparisonOnWire(bits, compared) })
+    const errors = compared.reduce((sum, flag, i) => sum + (flag === 1 && same[i] !== 1 ? 1 : 0), 0)
+    keys.add(id, { bits: keep(bits, answers, compared), compared: countOf(compared), errors })
+    context.finished({ runId: id, bases, readings, bits, answers, compared, errors })
     wipe(bits)
   }
 
@@ -61,12 +72,14 @@ export function createBob(context: RoleContext, session: PairSession): Role {
         }
         const bases = random.bytes(RUN_QUBITS).map((byte) => byte & 1)
         await port.board.setSequence(bases)
+        context.step(runId, 1, 'Bob has drawn 16 bases (+ or x) and given them to his board')
         await new Promise<void>((resolve, reject) => {
           const readings = port.board.receive(resolve)
           readings.catch(reject)
           const threshold = options.threshold ?? port.threshold
           reception = { bases, readings, threshold, reset: (reason) => port.reset(reason) }
         })
+        context.step(runId, 2, "Bob's board waits for light and measures 16 pulses (16 s)")
       },
       async stopDetecting() {
         if (reception === undefined)

@@ -15,11 +15,11 @@ import { createAlice } from './alice.js'
 import { QuantumBoard } from './board.js'
 import { createBob } from './bob.js'
 import { descriptor } from './descriptor.js'
-import { type LessonRun, lessonTable } from './lesson.js'
+import { countOf, type ErrorCount, type LessonRun, lessonTable, verdict } from './lesson.js'
 import { type EkpqcOptions, ekpqcOptions } from './options.js'
 import { BAUD } from './protocol.js'
 import type { BoardPort, Role } from './role.js'
-import { createWindowKeys, type WindowKeys } from './window-keys.js'
+import { createWindowKeys, MOST_ERRORS, type WindowKeys } from './window-keys.js'
 
 /** Longer than any answer of the board, the wait for light included. */
 const SILENT_AFTER_MS = 90_000
@@ -83,6 +83,8 @@ class EkpqcDevice implements PairDevice {
   #role: Role | undefined
   #runs = 0
   #kept = 0
+  /** Of the session under way. */
+  #errors: ErrorCount = { compared: 0, errors: 0 }
   #producing = false
 
   constructor(private readonly context: DriverContext) {
@@ -138,6 +140,8 @@ class EkpqcDevice implements PairDevice {
       ...this.#session.facts(),
       runs: this.#runs,
       bitsKept: this.#kept,
+      bitsCompared: this.#errors.compared,
+      bitsDiffering: this.#errors.errors,
       bitsOfNextKey: this.#keys.bits,
       runsPerKey: this.#options.runsPerKey,
       keyBytes: this.#options.keyBytes,
@@ -166,8 +170,17 @@ class EkpqcDevice implements PairDevice {
 
   #finished(run: LessonRun): void {
     this.#runs += 1
-    this.#kept += run.answers.reduce((sum, answer) => sum + answer, 0)
-    for (const line of lessonTable(run, this.#options.showBits)) this.context.log.info(line)
+    const compared = countOf(run.compared)
+    this.#kept += countOf(run.answers) - compared
+    this.#errors = { compared: this.#errors.compared + compared, errors: this.#errors.errors + run.errors }
+    const { log } = this.context
+    for (const line of lessonTable(run, this.#options.showBits)) log.info(line)
+    const { text, alarming } = verdict(this.#errors, MOST_ERRORS)
+    log[alarming ? 'warn' : 'info'](`run ${run.runId}, step 5 of 5: ${text}`)
+    if (this.#errors.compared > 0) {
+      const percent = (100 * this.#errors.errors) / this.#errors.compared
+      this.#events.emit({ type: 'figure', path: ['ErrorCorrection', 'QBER'], value: percent, unit: 'percent' })
+    }
     if (this.#producing) return
     this.#producing = true
     this.#show()
@@ -188,7 +201,12 @@ class EkpqcDevice implements PairDevice {
       keys: this.#keys,
       emit: (event: DeviceEvent) => this.#events.emit(event),
       port: () => this.#port,
-      finished: (run: LessonRun) => this.#finished(run),
+      step: (runId: bigint, step: number, text: string) => log.info(`run ${runId}, step ${step} of 5: ${text}`),
+      finished: (run: LessonRun) => {
+        const text = `${countOf(run.compared)} bits are compared in public, ${countOf(run.answers) - countOf(run.compared)} kept for the key`
+        log.info(`run ${run.runId}, step 4 of 5: ${text}`)
+        this.#finished(run)
+      },
     }
     this.#role = side === 'alice' ? createAlice(roleContext, session) : createBob(roleContext, session)
   }
@@ -196,6 +214,7 @@ class EkpqcDevice implements PairDevice {
   #start(): void {
     if (this.#role === undefined) return
     this.#keys.reset()
+    this.#errors = { compared: 0, errors: 0 }
     this.#events.emit({ type: 'renumbered', reason: 'the runs of a session are counted from 0' })
     this.#role.start()
   }

@@ -64,13 +64,37 @@ export function basisOnWire(digit: number): number {
   return basisOf(digit) * 2
 }
 
-/** The bits with equal basis, in order. */
-export function keep(bits: Uint8Array, answers: Uint8Array): Uint8Array {
-  return bits.filter((_, i) => answers[i] === 1)
+/** The bits with equal basis that were not compared in public, in order. */
+export function keep(bits: Uint8Array, answers: Uint8Array, compared: Uint8Array): Uint8Array {
+  return bits.filter((_, i) => answers[i] === 1 && compared[i] !== 1)
+}
+
+/**
+ * After the bases some of the kept bits are compared in public, by the same call: its frame is the run's number with this
+ * bit set, its bases are the bits (0, or 2 for 1) or "invalid" where a bit is not compared; the answer says which agree.
+ */
+export const COMPARISON_FRAME = 1n << 63n
+const NOT_COMPARED = 6
+
+/** 16 entries of a comparison, `compared` 1 where the bit is told. */
+export function comparisonOnWire(bits: Uint8Array, compared: Uint8Array): Uint8Array {
+  return bits.map((bit, i) => (compared[i] === 1 ? 2 * bit : NOT_COMPARED))
+}
+
+/** The inverse; undefined where it is no comparison of a run. */
+export function comparisonOf(bases: Uint8Array): { bits: Uint8Array; compared: Uint8Array } | undefined {
+  if (bases.length !== RUN_QUBITS || bases.some((value) => value !== 0 && value !== 2 && value !== NOT_COMPARED))
+    return undefined
+  return {
+    bits: bases.map((value) => (value === 2 ? 1 : 0)),
+    compared: bases.map((value) => (value === NOT_COMPARED ? 0 : 1)),
+  }
 }
 
 // The classical (infrared) board.
 
+/** What `SEND` takes and `RECV` prints at a time. */
+export const INFRARED_BYTES = 4
 const HEADER = [7, 7, 7]
 
 /** What `SEND` is given for a message: the header that names the sender, and later the four bytes of text. */

@@ -31,6 +31,8 @@ export interface RoleContext {
   readonly emit: (event: DeviceEvent) => void
   /** Undefined while the board is away or not up. */
   readonly port: () => BoardPort | undefined
+  /** Something of a run was done: it is told at once. Nothing of the key stands in it. */
+  readonly step: (runId: bigint, step: number, text: string) => void
   /** A run was sifted. */
   readonly finished: (run: LessonRun) => void
 }

@@ -1,29 +1,44 @@
 import { wipe } from '../../src/base/wipe.js'
 import type { DeviceEvent } from '../../src/device/contract.js'
 
+/** Above this share of errors in what was compared, somebody listens or the boards are out of adjustment: no key. */
+export const MOST_ERRORS = 0.11
+
+/** What a run leaves for the key, and what was found where bits were compared in public. */
+export interface SiftedRun {
+  bits: Uint8Array
+  compared: number
+  errors: number
+}
+
 /** Makes keys of sifted runs. */
 export interface WindowKeys {
   /** Bits of the window under way. */
   readonly bits: number
-  /** Runs come in ascending order; some may be missing. Takes `bits` over and wipes it. */
-  add(runId: bigint, bits: Uint8Array): void
+  /** Runs come in ascending order; some may be missing. Takes the bits over and wipes them. */
+  add(runId: bigint, run: SiftedRun): void
   reset(): void
 }
 
 /**
- * A window of so many runs gives one key, with the window's number as its id, if this side has every run of it and they
- * hold bits enough. So a run that only one side has costs its window and nothing after it.
+ * A window of so many runs gives one key, with the window's number as its id, if this side has every run of it, they
+ * hold bits enough and few enough of the compared ones differ. So a run that only one side has costs its window and
+ * nothing after it.
  */
 export function createWindowKeys(runsPerKey: number, keyBytes: number, emit: (event: DeviceEvent) => void): WindowKeys {
   const kept = new Uint8Array(runsPerKey * 16)
   let length = 0
   let runs = 0
+  let compared = 0
+  let errors = 0
   let window = -1n
 
   function clear(): void {
     kept.fill(0)
     length = 0
     runs = 0
+    compared = 0
+    errors = 0
   }
   function give(): void {
     const key = new Uint8Array(keyBytes)
@@ -34,19 +49,22 @@ export function createWindowKeys(runsPerKey: number, keyBytes: number, emit: (ev
     get bits() {
       return length
     },
-    add(runId, bits) {
+    add(runId, run) {
       const next = runId / BigInt(runsPerKey)
       if (next !== window) {
         if (runs > 0) emit({ type: 'discarded', reason: 'invalid', count: 1, id: window })
         clear()
         window = next
       }
-      kept.set(bits, length)
-      length += bits.length
+      kept.set(run.bits, length)
+      length += run.bits.length
       runs += 1
-      wipe(bits)
+      compared += run.compared
+      errors += run.errors
+      wipe(run.bits)
       if (runs < runsPerKey) return
-      if (length >= keyBytes * 8) give()
+      if (errors > compared * MOST_ERRORS) emit({ type: 'discarded', reason: 'compromised', count: 1, id: window })
+      else if (length >= keyBytes * 8) give()
       else emit({ type: 'discarded', reason: 'invalid', count: 1, id: window })
       clear()
     },

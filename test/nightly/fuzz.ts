@@ -81,8 +81,10 @@ async function run(codec: string, step: Step): Promise<Outcome> {
 const outcomes: Outcome[] = []
 for (const [codec, step] of codecs) {
   if (names.length > 0 && !names.includes(codec)) continue
-  process.stderr.write(`${codec} …\n`)
-  outcomes.push(await run(codec, step))
+  process.stderr.write(`${codec} … `)
+  const outcome = await run(codec, step)
+  process.stderr.write(`${outcome.good ? 'good' : 'BAD'}, ${outcome.seconds} s\n`)
+  outcomes.push(outcome)
 }
 const good = outcomes.every((outcome) => outcome.good)
 process.stdout.write(`${JSON.stringify({ good, inputs, firstSeed, codecs: outcomes }, null, 2)}\n`)

@@ -1,11 +1,13 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { lessonTable } from '../../../drivers/ekpqc/lesson.js'
+import { lessonTable, verdict } from '../../../drivers/ekpqc/lesson.js'
 import {
   basisOf,
   bitOf,
   bitsOfReadings,
   command,
+  comparisonOf,
+  comparisonOnWire,
   flagsOfMask,
   hexMask,
   infraredBytes,
@@ -59,7 +61,7 @@ describe('the quantum board', () => {
 
   it('reads light above the threshold as 0', () => {
     expect([...bitsOfReadings([700, 200, 201, 0], 200)]).toEqual([0, 1, 0, 1])
-    expect([...keep(Uint8Array.of(0, 1, 0, 1), Uint8Array.of(1, 0, 0, 1))]).toEqual([0, 1])
+    expect([...keep(Uint8Array.of(0, 1, 0, 1), Uint8Array.of(1, 0, 0, 1), new Uint8Array(4))]).toEqual([0, 1])
   })
 })
 
@@ -97,7 +99,7 @@ describe('keys of runs', () => {
   function collect(runsPerKey: number, keyBytes: number, runs: { id: bigint; bits: number[] }[]): DeviceEvent[] {
     const events: DeviceEvent[] = []
     const keys = createWindowKeys(runsPerKey, keyBytes, (event) => events.push(event))
-    for (const { id, bits } of runs) keys.add(id, Uint8Array.from(bits))
+    for (const { id, bits } of runs) keys.add(id, { bits: Uint8Array.from(bits), compared: 0, errors: 0 })
     return events
   }
 
@@ -129,6 +131,48 @@ describe('keys of runs', () => {
   })
 })
 
+it('keys of a window with too many errors in what was compared are withheld as compromised', () => {
+  const events: DeviceEvent[] = []
+  const keys = createWindowKeys(2, 1, (event) => events.push(event))
+  const bits = (): Uint8Array => new Uint8Array(8).fill(1)
+  for (const [id, errors] of [
+    [0n, 1],
+    [1n, 0],
+    [2n, 2],
+    [3n, 0],
+  ] as const)
+    keys.add(id, { bits: bits(), compared: 8, errors })
+  expect(events).toEqual([
+    { type: 'key', id: 0n, key: Uint8Array.of(255) },
+    { type: 'discarded', reason: 'compromised', count: 1, id: 1n },
+  ])
+})
+
+describe('the comparison of some bits in public', () => {
+  it('goes over the wire and back, and is told from bases', () => {
+    const bits = Uint8Array.from({ length: 16 }, (_, i) => (i >> 1) & 1)
+    const compared = Uint8Array.from({ length: 16 }, (_, i) => (i % 3 === 0 ? 1 : 0))
+    const read = comparisonOf(comparisonOnWire(bits, compared))
+    expect(read?.compared).toEqual(compared)
+    expect(read?.bits.filter((_, i) => compared[i] === 1)).toEqual(bits.filter((_, i) => compared[i] === 1))
+    expect(comparisonOf(new Uint8Array(15))).toBeUndefined()
+    expect(comparisonOf(new Uint8Array(16).fill(4))).toBeUndefined()
+    expect(keep(bits, new Uint8Array(16).fill(1), compared)).toEqual(bits.filter((_, i) => compared[i] !== 1))
+  })
+
+  it('says what an error rate means once enough was compared', () => {
+    expect(verdict({ compared: 0, errors: 0 }, 0.11)).toMatchObject({ alarming: false })
+    expect(verdict({ compared: 10, errors: 9 }, 0.11)).toMatchObject({ alarming: false })
+    expect(verdict({ compared: 40, errors: 1 }, 0.11)).toEqual({
+      text: 'QBER so far 2.5 % (1 of 40 compared bits differ)',
+      alarming: false,
+    })
+    const bad = verdict({ compared: 40, errors: 10 }, 0.11)
+    expect(bad.alarming).toBe(true)
+    expect(bad.text).toMatch(/25\.0 %.*measures and resends/)
+  })
+})
+
 describe('the lesson', () => {
   const run = {
     runId: 3n,
@@ -136,6 +180,8 @@ describe('the lesson', () => {
     bases: new Uint8Array(16),
     bits: Uint8Array.from({ length: 16 }, (_, i) => (i & 3) >> 1),
     answers: Uint8Array.from({ length: 16 }, (_, i) => ((i & 1) === 0 ? 1 : 0)),
+    compared: Uint8Array.from({ length: 16 }, (_, i) => (i === 2 || i === 4 ? 1 : 0)),
+    errors: 1,
   }
 
   it('says in its first line that it is a demonstrator', () => {
@@ -145,9 +191,11 @@ describe('the lesson', () => {
   it('shows bits only where asked to', () => {
     const shown = lessonTable(run, true).join('\n')
     const hidden = lessonTable(run, false).join('\n')
-    expect(shown).toMatch(/sifted\s+0\s+1\s+0\s+1/)
-    expect(hidden).toMatch(/sifted\s+\*\s+\*/)
-    expect(hidden).toMatch(/Alice sends\s+\*\s+D\s+\*\s+A/)
-    expect(hidden).toContain('8 of 16 bits kept')
+    expect(shown).toMatch(/for the key\s+0\s+1\s+0/)
+    expect(hidden).toMatch(/for the key\s+\*\s+\*/)
+    // What was compared in public is no secret.
+    expect(hidden).toMatch(/compared +1 +0 *\n/)
+    expect(hidden).toMatch(/Alice sends\s+\*\s+D\s+V\s+A\s+H\s+D\s+\*/)
+    expect(hidden).toContain('8 of 16 bits sifted, 2 of them compared in public, 1 of those differ')
   })
 })
