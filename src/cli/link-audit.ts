@@ -59,7 +59,11 @@ export async function runAudit(
 }
 
 /** host:port of both SiteAgents, where they are known. */
-function addressesOf(a: AuditSource, b: AuditSource, flags: AuditFlags): readonly [string | undefined, string | undefined] {
+function addressesOf(
+  a: AuditSource,
+  b: AuditSource,
+  flags: AuditFlags,
+): readonly [string | undefined, string | undefined] {
   if (flags.siteAgents === undefined) return [a.siteAgent, b.siteAgent]
   const [addressA, addressB, more] = flags.siteAgents.split(',')
   if (addressA === undefined || addressB === undefined || more !== undefined) {
@@ -68,7 +72,10 @@ function addressesOf(a: AuditSource, b: AuditSource, flags: AuditFlags): readonl
   return [addressA, addressB]
 }
 
-async function spend([a, b]: readonly [string | undefined, string | undefined], env: CliEnvironment): Promise<SpentKey> {
+async function spend(
+  [a, b]: readonly [string | undefined, string | undefined],
+  env: CliEnvironment,
+): Promise<SpentKey> {
   if (a === undefined || b === undefined) {
     throw new GatewayError('E_USAGE', '--spend-key needs both SiteAgents', {
       remedy: 'name them with --site-agents host:port,host:port; running gateways know their own',
