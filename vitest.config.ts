@@ -4,7 +4,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     // Real sshd, PTYs and child processes share two cores with the tests: generous, and never what a test waits on.
-    testTimeout: 60_000,
+    testTimeout: 120_000,
     hookTimeout: 60_000,
     // Unattended runs share two cores with whatever else runs there: one more try, which the report shows.
     retry: process.env['CI'] === undefined ? 0 : 1,

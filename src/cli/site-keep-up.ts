@@ -22,7 +22,7 @@ export async function keepUp(context: SiteContext): Promise<void> {
   const keeper = new LinkKeeper({
     left: { address: leftAddress, deviceId: pair.left.device.id, openChannel: context.opener(leftAddress) },
     right: { address: rightAddress, deviceId: pair.right.device.id, openChannel: context.opener(rightAddress) },
-    isStatic: flags.static === true,
+    ...(flags.static === true ? { registerAnew: 'from outside' as const } : {}),
     openDevice: (address) => context.opener(parseHostPort(address, 'control address'))(),
     clock: env.clock,
     random: env.random,

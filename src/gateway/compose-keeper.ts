@@ -15,7 +15,7 @@ import { partLog } from './narrate.js'
 export interface KeeperParts {
   readonly section: NonNullable<Config['link']>['keepUp']
   readonly site: Site | undefined
-  readonly link: Pick<AgreedLink, 'isSettling' | 'session'>
+  readonly link: Pick<AgreedLink, 'isSettling' | 'linkStatus'>
   /** Whether the control address is proven: a SiteAgent that cannot reach the device starts in vain. */
   readonly reached: () => boolean
   readonly openSiteAgent: (address: HostPort) => Promise<Channel>
@@ -43,19 +43,13 @@ export function composeKeeper(parts: KeeperParts): Keeper | undefined {
     maySettle: () => !link.isSettling(),
     ownLacks: () => (parts.reached() ? undefined : 'our own control address is not proven'),
   }
-  const runs = (): boolean => link.session.value.state === 'started'
-  if (section.static === true) {
-    if (site === undefined) {
-      throw new GatewayError('E_CONFIG', 'link.keepUp: a static link needs a SiteAgent', {
-        remedy: 'give one with --site-agent host:port, or leave link.keepUp out',
-      })
-    }
-    return new StaticKeeper({ ...common, site, own: () => (runs() ? 'running' : 'waiting') })
-  }
+  const registerAnew = section.static === true ? anewAt(site) : undefined
+  // As a site's own checker sees it: a session whose WaitForSession was cut counts for none.
+  const runs = (): boolean => link.linkStatus.value.state === 'sessionStarted'
   const { leftSite, leftId, rightSite, rightId } = section
-  // The schema has seen to it that none of them is missing.
   if (leftSite === undefined || leftId === undefined || rightSite === undefined || rightId === undefined) {
-    throw new GatewayError('E_CONFIG', 'link.keepUp: both sites and both ids are needed')
+    // The schema has seen to it that only a static link may do without them.
+    return new StaticKeeper({ ...common, site: anewAt(site), own: () => (runs() ? 'running' : 'waiting') })
   }
   const end = (text: string, deviceId: string): KeptEnd => {
     const address = parseHostPort(text, 'link.keepUp')
@@ -66,7 +60,15 @@ export function composeKeeper(parts: KeeperParts): Keeper | undefined {
     left: end(leftSite, leftId),
     right: end(rightSite, rightId),
     log: partLog(parts.log, 'keepUp'),
-    own: () => (runs() ? 'running' : 'stopped'),
+    own: () => (runs() ? 'running' : registerAnew === undefined ? 'stopped' : 'waiting'),
+    ...(registerAnew === undefined ? {} : { registerAnew: () => registerAnew.registerAnew() }),
     openDevice: parts.openDevice,
+  })
+}
+
+function anewAt(site: Site | undefined): Site {
+  if (site !== undefined) return site
+  throw new GatewayError('E_CONFIG', 'link.keepUp: a static link needs a SiteAgent', {
+    remedy: 'give one with --site-agent host:port, or leave link.keepUp out',
   })
 }

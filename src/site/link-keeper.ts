@@ -35,8 +35,11 @@ export interface LinkKeeperOptions {
   /** Alice's site, where the link is started. */
   readonly left: KeptEnd
   readonly right: KeptEnd
-  /** True for a link that a network manager starts by itself when its devices register. Default: false. */
-  readonly isStatic?: boolean
+  /**
+   * For a link that a network manager starts by itself when its devices register: how the left device is registered anew;
+   * 'from outside' by its entry at the SiteAgent. Default: the link is no static one.
+   */
+  readonly registerAnew?: 'from outside' | (() => Promise<void>)
   readonly clock: Clock
   readonly random: Random
   readonly log: Logger
@@ -44,7 +47,7 @@ export interface LinkKeeperOptions {
   /** False while a batch is unsettled: the link is not touched then. Default: always true. */
   readonly maySettle?: () => boolean
   /** What the gateway knows of its own end; undefined where there is none. */
-  readonly own?: () => 'running' | 'stopped' | undefined
+  readonly own?: () => 'running' | 'stopped' | 'waiting' | undefined
   /** What our own end lacks so that a start would be in vain: a proven control address. */
   readonly ownLacks?: () => string | undefined
   /** Reaches a device at its control address; default from here, in plain text. */
@@ -195,7 +198,12 @@ export class LinkKeeper {
     const { callTimeoutMs, recipeTimeoutMs } = this.#timing
     const onStep: RecipeOptions['onStep'] = ({ call, site, answer }) =>
       this.#say({ event: 'call', message: `${call} at the ${site} site: ${answer}`, call, site, answer })
-    if (this.options.isStatic === true) {
+    const { registerAnew } = this.options
+    if (typeof registerAnew === 'function') {
+      await registerAnew()
+      return onStep({ call: 'RegisterDevice', site: 'left', answer: 'OK' })
+    }
+    if (registerAnew === 'from outside') {
       const { clock, random } = this.options
       const { connection, end } = this.#left
       return restartStaticLink({

@@ -6,7 +6,7 @@ const root = new URL('../../', import.meta.url)
 const main = fileURLToPath(new URL('dist/src/cli/main.js', root))
 
 /** How long a test waits for what must come; never what it waits on. */
-export const PATIENCE_MS = 20_000
+export const PATIENCE_MS = 45_000
 
 /** Refuses to test a command that is not what the sources make: `npm test` builds it first, by hand `npm run build` does. */
 async function checkBuilt(): Promise<void> {
