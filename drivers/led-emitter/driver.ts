@@ -151,6 +151,7 @@ function createEmitter(context: DriverContext, usbIo: UsbIo): EmitterDevice {
     log,
     begin: (handle) => new EmitterConversation(handle, context, usbIo, options, shared),
     silentAfterMs: SILENT_AFTER_MS,
+    wakeOn: (listener) => usbIo.watch(listener),
     ...(options.stableFolder === undefined ? {} : { stableFolder: options.stableFolder }),
   })
   return {

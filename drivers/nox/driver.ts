@@ -213,6 +213,7 @@ function createNoxDevice(context: DriverContext, usbIo: UsbIo): Device {
     },
     onReopened: (reason) => hub.emit({ type: 'gap', reason }),
     silentAfterMs: options.silentAfterMs + INITIALISATION.length * options.stepMs,
+    wakeOn: (listener) => usbIo.watch(listener),
     ...(options.stableFolder === undefined ? {} : { stableFolder: options.stableFolder }),
     ...(options.remedies ? {} : { remedyPauseMs: undefined }),
   })

@@ -97,6 +97,7 @@ export class NoxEmulator implements DeviceEmulator {
 
   #hear(chunk: Uint8Array): void {
     for (const byte of chunk) {
+      if (byte === STOP[0]) this.#running = false
       if (byte === START[0] && this.#ready >= INITIALISATION.length) {
         this.#running = true
         this.#counts.starts += 1
@@ -105,7 +106,6 @@ export class NoxEmulator implements DeviceEmulator {
         this.#ready += 1
       } else {
         // After a stop everything has to be said again.
-        if (byte === STOP[0]) this.#running = false
         this.#ready = byte === INITIALISATION[0]?.[0] ? 1 : 0
       }
     }

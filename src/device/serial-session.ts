@@ -1,4 +1,4 @@
-import { StateCell } from '../base/cell.js'
+import { StateCell, type Unsubscribe } from '../base/cell.js'
 import { createBackoff, type Backoff } from '../base/backoff.js'
 import { type Clock, sleep, type Timer } from '../base/clock.js'
 import { codeOf, GatewayError, messageOf } from '../base/errors.js'
@@ -42,6 +42,8 @@ export interface SerialSessionOptions {
   begin(handle: SessionHandle): Conversation
   /** What was read before and after belongs to two openings. */
   onReopened?(reason: string): void
+  /** Calls back when what the device needs besides the port (its USB side) may have come: then no pause is waited out. */
+  wakeOn?(listener: () => void): Unsubscribe
   /** Where stable names live; default /dev/serial/by-id. */
   stableFolder?: string
   /** Silence longer than this is a state of its own; choose it by what the device should send. */
@@ -103,6 +105,7 @@ export class SerialSession {
   /** Resolves when `signal` aborts and the port is closed; rejects with what neither time nor a cable can mend. */
   async run(signal: AbortSignal): Promise<void> {
     let unwatch = this.#watch()
+    const unwake = this.options.wakeOn?.(() => this.#presenceChanged())
     try {
       while (!signal.aborted) {
         const before = this.#target
@@ -113,6 +116,7 @@ export class SerialSession {
         }
       }
     } finally {
+      unwake?.()
       unwatch()
       this.#set({ state: 'stopped' })
     }
@@ -152,7 +156,8 @@ export class SerialSession {
   /** One look, one opening if it can be, and the pause after it. */
   async #once(signal: AbortSignal): Promise<void> {
     const { io, settings } = this.options
-    if (io.resolvePath(this.#target) === undefined) {
+    const node = io.resolvePath(this.#target)
+    if (node === undefined) {
       this.#set({ state: 'absent', reason: this.#absentReason() })
       return this.#pause(ABSENT_LOOK_MS, signal)
     }
@@ -165,10 +170,15 @@ export class SerialSession {
     } catch (error) {
       return this.#couldNotOpen(error, signal)
     }
+    if (io.resolvePath(this.#target) !== node) {
+      // Pulled while it was opened: by now its number may be somebody else's.
+      await transport.close()
+      return this.#pause(this.#retryPause.nextMs(), signal)
+    }
     this.#learnStableName()
     const reopened = this.#openings > 0
     this.#openings += 1
-    const end = await this.#converse(transport, reopened, signal)
+    const end = await this.#converse(transport, node, reopened, signal)
     await transport.close()
     if (end.why === 'stopped') return
     this.#losses += 1
@@ -227,7 +237,7 @@ export class SerialSession {
     this.#presenceChanged = () => {}
   }
 
-  #converse(transport: ByteTransport, reopened: boolean, signal: AbortSignal): Promise<EndOfOpening> {
+  #converse(transport: ByteTransport, node: string, reopened: boolean, signal: AbortSignal): Promise<EndOfOpening> {
     const { clock, log, silentAfterMs } = this.options
     const { path } = transport
     return new Promise((resolve) => {
@@ -245,6 +255,7 @@ export class SerialSession {
         over.abort()
         timer?.cancel()
         signal.removeEventListener('abort', onAbort)
+        this.#presenceChanged = () => {}
         conversation.end()
         resolve(end)
       }
@@ -323,6 +334,12 @@ export class SerialSession {
       expectLife(silentAfterMs, checkSilence)
       signal.addEventListener('abort', onAbort, { once: true })
       if (signal.aborted) return onAbort()
+      this.#presenceChanged = () => {
+        const now = this.options.io.resolvePath(this.#target)
+        if (now === undefined || now === node) return
+        const message = `${this.#target} stands for ${now} now, no longer for ${node}`
+        finish({ why: 'closed', reason: { cause: 'unplugged', message } })
+      }
       transport.onClose((reason) => finish({ why: 'closed', reason }))
       transport.onData((chunk) => {
         if (over.signal.aborted) return

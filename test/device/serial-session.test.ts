@@ -97,15 +97,24 @@ function memoryIo(onOpen: () => void = () => {}) {
   return { io, line, path: line.path }
 }
 
+/** A name as udev makes them, and how it is pointed at a node. */
+function stableName(): { folder: string; name: string; point: (line: DeviceLine) => void } {
+  const folder = mkdtempSync(join(tmpdir(), 'qkd-gw-by-id-'))
+  cleanups.push(() => rmSync(folder, { recursive: true }))
+  const name = join(folder, 'usb-Acme_Unit_7-if00')
+  return {
+    folder,
+    name,
+    point(line) {
+      symlinkSync(realpathSync(line.path), `${name}.new`)
+      renameSync(`${name}.new`, name)
+    },
+  }
+}
+
 describe('finding the device', () => {
   it('learns the stable name at the first opening, and finds the device by it under another number', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'qkd-gw-by-id-'))
-    cleanups.push(() => rmSync(folder, { recursive: true }))
-    const stable = join(folder, 'usb-Acme_Unit_7-if00')
-    const point = (line: DeviceLine): void => {
-      symlinkSync(realpathSync(line.path), `${stable}.new`)
-      renameSync(`${stable}.new`, stable)
-    }
+    const { folder, name: stable, point } = stableName()
     const first = await pty()
     const second = await pty()
     point(first)
@@ -120,6 +129,39 @@ describe('finding the device', () => {
     expect(state).toMatchObject({ path: realpathSync(second.path) })
     await second.send(Uint8Array.of(1))
     await until((now) => now.state === 'producing')
+  })
+
+  it('lets go of a node that was given to another device while it was opened', async () => {
+    const { name, point } = stableName()
+    const [first, second] = [await pty(), await pty()]
+    point(first)
+    let openings = 0
+    const io: DeviceIo = {
+      ...nodeIo,
+      async openSerial(path, settings, signal) {
+        const transport = await nodeIo.openSerial(path, settings, signal)
+        openings += 1
+        if (openings === 1) point(second)
+        return transport
+      },
+    }
+    const { until, session } = run(name, io)
+    expect(await until(({ state }) => state === 'open')).toMatchObject({ path: realpathSync(second.path) })
+    expect(session.facts()).toMatchObject({ openings: 1 })
+  })
+
+  it('follows its name to another node although the old one stays', async () => {
+    const { name, point } = stableName()
+    const [first, second] = [await pty(), await pty()]
+    point(first)
+    const { until, states } = run(name, nodeIo)
+    await until(({ state }) => state === 'open')
+    point(second)
+    const there = realpathSync(second.path)
+    expect(await until((now) => now.state === 'open' && now.path === there)).toMatchObject({ path: there })
+    expect(states).toContainEqual(
+      expect.objectContaining({ state: 'absent', reason: expect.stringContaining('stands for') as string }),
+    )
   })
 
   it('waits for a port that another program holds, names that program, and takes the port when it is free', async () => {

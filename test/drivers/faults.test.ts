@@ -1,0 +1,56 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import type { Device } from '../../src/device/contract.js'
+import { type Bench, DRIVER_CASES, type DriverCase, startBench, untilState } from './support/every-driver.js'
+
+/** What every emulator offers, whatever its cables are. */
+const EVERYWHERE = ['drop', 'delay', 'corrupt', 'split', 'unplug', 'plug', 'hang', 'resume']
+const WITH_A_BUFFER = new Set(['tdc1', 'nox'])
+
+let bench: Bench | undefined
+afterEach(async () => {
+  await bench?.stop()
+  bench = undefined
+})
+
+function works(device: Device, chosen: DriverCase): Promise<unknown> {
+  return untilState(device, `${chosen.driver} works`, ({ state }) => state === chosen.works || state === 'producing')
+}
+
+describe.each(DRIVER_CASES)('the emulator of $driver', (chosen) => {
+  it('has every fault that its cables and its device can have, and names them for one that it has not', async () => {
+    bench = await startBench(chosen)
+    const names = bench.emulator.faults.map(({ name }) => name)
+    expect(names).toEqual(expect.arrayContaining(EVERYWHERE))
+    expect(new Set(names).size).toBe(names.length)
+    if (chosen.cables !== 'usb') expect(names).toContain('baud')
+    if (chosen.cables === 'serial and usb') expect(names).toEqual(expect.arrayContaining(['unplug-serial']))
+    if (WITH_A_BUFFER.has(chosen.driver)) expect(names).toContain('overflow')
+    await expect(bench.emulator.fault('melt', [])).rejects.toMatchObject({
+      code: 'E_USAGE',
+      remedy: expect.stringContaining('corrupt') as string,
+    })
+  })
+
+  it('does what was commanded, and the driver works again after each', async () => {
+    bench = await startBench(chosen)
+    const { device, emulator } = bench
+    await works(device, chosen)
+    for (const [fault, ...args] of [
+      ['drop', '1'],
+      ['delay', '200'],
+      ['corrupt', '2'],
+      ['split', '2'],
+      ['hang', '300'],
+      ['unplug', '100', 'now'],
+      ...(chosen.cables === 'serial and usb' ? [['unplug-serial', '100']] : []),
+    ]) {
+      const openings = Number(device.facts()['openings'])
+      expect(await emulator.fault(fault ?? '', args)).toEqual(expect.any(String))
+      if (fault?.startsWith('unplug') === true) {
+        await untilState(device, `${fault} is seen`, () => Number(device.facts()['openings']) > openings)
+      }
+      await works(device, chosen)
+    }
+    expect(emulator.facts()).toMatchObject({ plugged: true })
+  }, 120_000)
+})
