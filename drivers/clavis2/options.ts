@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { decimalNumber, parseOptions, wholeNumber } from '../../src/device/driver-options.js'
 import { INSTALLATION_FILE, type KeySpelling } from './installation-file.js'
+import type { InitialKeyUse } from './install.js'
 import { KEY_PORT, type ByteOrder } from './protocol.js'
 import { PROGRAM_NAME } from './program-lines.js'
 
@@ -16,6 +17,7 @@ const optionsSchema = z.strictObject({
   'byte-order': z.enum(['little', 'big']).default('little'),
   'device-id': wholeNumber(1, 12).prefault('1'),
   'key-bytes': wholeNumber(1, 32).prefault('32'),
+  'initial-key': z.enum(['site', 'installed', 'well-known']).default('site'),
   'key-spelling': z.enum(['full', 'upstream']).default('full'),
   'reply-timeout-ms': wholeNumber(1, 60_000).prefault('5000'),
   'retry-pause-ms': wholeNumber(1, 600_000).prefault('10000'),
@@ -35,6 +37,7 @@ export interface Clavis2Options {
   byteOrder: ByteOrder
   deviceId: number
   keyBytes: number
+  initialKey: InitialKeyUse
   keySpelling: KeySpelling
   replyTimeoutMs: number
   retryPauseMs: number
@@ -54,6 +57,7 @@ export function clavis2Options(device: string, options: Readonly<Record<string, 
     byteOrder: parsed['byte-order'],
     deviceId: parsed['device-id'],
     keyBytes: parsed['key-bytes'],
+    initialKey: parsed['initial-key'],
     keySpelling: parsed['key-spelling'],
     replyTimeoutMs: parsed['reply-timeout-ms'],
     retryPauseMs: parsed['retry-pause-ms'],

@@ -44,6 +44,7 @@ export class Unit {
   readonly ended = new AbortController()
   #program: HostProgram | undefined
   #running: Promise<void> = Promise.resolve()
+  #initialKey = 'not given yet'
   #upstreamDiffers = false
   #upstreamPeer = false
 
@@ -67,7 +68,7 @@ export class Unit {
   }
 
   facts(): Record<string, string | number> {
-    return { ...this.keys.facts(), ...this.#program?.facts() }
+    return { initialKey: this.#initialKey, ...this.keys.facts(), ...this.#program?.facts() }
   }
 
   /** Waits for the initial key, writes it, runs the program until `end`. A failure ends the session. */
@@ -92,10 +93,16 @@ export class Unit {
         file: options.installationFile,
         logFolder: options.logFolder,
         spelling: options.keySpelling,
+        use: options.initialKey,
         random,
         log,
       })
       this.#upstreamDiffers = installed.upstreamDiffers
+      this.#initialKey = installed.wellKnown
+        ? 'well known: keys are NOT SECRET'
+        : installed.written
+          ? 'from the site'
+          : 'as installed by hand'
     } finally {
       wipe(initialKey)
     }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import pino from 'pino'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { installInitialKey } from '../../../drivers/clavis2/install.js'
+import { type InitialKeyUse, installInitialKey } from '../../../drivers/clavis2/install.js'
 import {
   type KeySpelling,
   missingDigits,
@@ -115,8 +115,13 @@ describe('installing the initial key', () => {
   })
   afterEach(() => rm(folder, { recursive: true, force: true }))
 
-  const install = (bytes: Uint8Array, spelling: KeySpelling = 'full'): ReturnType<typeof installInitialKey> =>
+  const install = (
+    bytes: Uint8Array,
+    spelling: KeySpelling = 'full',
+    use: InitialKeyUse = 'site',
+  ): ReturnType<typeof installInitialKey> =>
     installInitialKey(bytes, {
+      use,
       file,
       logFolder: join(folder, 'log'),
       spelling,
@@ -125,7 +130,7 @@ describe('installing the initial key', () => {
     })
 
   it('makes the folders, and a file that only its owner can read', async () => {
-    expect(await install(key)).toEqual({ written: true, upstreamDiffers: true })
+    expect(await install(key)).toEqual({ written: true, wellKnown: false, upstreamDiffers: true })
     expect((await stat(file)).mode & 0o777).toBe(0o600)
     expect((await stat(join(folder, 'idq'))).mode & 0o777).toBe(0o700)
     expect(await readFile(file, 'utf8')).toContain(FULL)
@@ -151,8 +156,28 @@ describe('installing the initial key', () => {
 
   it('leaves the installed key where the site gives none, and says if its digits are missing', async () => {
     await install(key, 'upstream')
-    expect(await install(new Uint8Array(0))).toEqual({ written: false, upstreamDiffers: false })
+    expect(await install(new Uint8Array(0))).toEqual({ written: false, wellKnown: false, upstreamDiffers: false })
     expect(lines.join('')).toContain('"missing":15')
+  })
+
+  it('takes a key that everybody knows only where that was asked for by name, and says so', async () => {
+    for (const known of [Buffer.from('the same text at every site, 32 b'.slice(0, 32)), Buffer.alloc(32, 7)]) {
+      await expect(install(known)).rejects.toMatchObject({
+        code: 'E_UNSAFE',
+        remedy: expect.stringContaining('initial-key=well-known') as string,
+      })
+      expect(lines.join('')).not.toContain('NOT SECRET')
+      expect(await install(known, 'full', 'well-known')).toMatchObject({ written: true, wellKnown: true })
+      expect(lines.join('')).toContain('keys are NOT SECRET')
+      lines = []
+    }
+  })
+
+  it('keeps the key that somebody carried there, whatever the site gives, where that was asked for', async () => {
+    await install(key)
+    const other = key.map((byte) => byte ^ 0x55)
+    expect(await install(other, 'full', 'installed')).toMatchObject({ written: false, wellKnown: false })
+    expect(await readFile(file, 'utf8')).toContain(FULL)
   })
 
   it('refuses a key of another length, and having neither key nor file', async () => {

@@ -69,7 +69,7 @@ describe('the driver with a host program of its own process', () => {
   it('makes the same keys at both ends, and lives through lost, damaged and foreign answers and an ending program', async () => {
     const [alice, bob] = ends
     if (alice === undefined || bob === undefined) throw new Error('two ends')
-    const initial = new Uint8Array(32).fill(0xa5)
+    const initial = Uint8Array.from({ length: 32 }, (_, i) => 0xa5 ^ (7 * i))
     const [heardAlice, heardBob] = [record(alice.device), record(bob.device)]
     const [atAlice, atBob] = [
       sessionWith(peerOf(bob.device.pair.services), initial),
