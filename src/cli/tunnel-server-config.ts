@@ -10,6 +10,7 @@ interface ServerConfigFlags extends TunnelFlags {
   from?: string[]
   siteAgent?: string
   viaTunnel?: boolean
+  diagnosis?: boolean
   json?: boolean
 }
 
@@ -81,6 +82,10 @@ export function addServerConfigCommand(tunnel: Command, env: CliEnvironment): vo
     .option('--control-address <host:port>', 'where peers dial')
     .option('--site-agent <host:port>', 'the SiteAgent, for --via-tunnel')
     .option('--via-tunnel', 'the SiteAgent is called through the tunnel')
+    .option(
+      '--diagnosis',
+      'permit looks at 127.0.0.1 and 127.0.0.2: a loopback-only listener or a firewall, for certain',
+    )
     .option('--json', 'for machines')
     .addHelpText('after', '\nBare, it prints placeholders. Exit code 0.\n')
     .action(async (server: string | undefined, flags: ServerConfigFlags) => {
@@ -109,6 +114,7 @@ export function addServerConfigCommand(tunnel: Command, env: CliEnvironment): vo
         portPool: section.portPool ?? [],
         anyPort: section.anyPort ?? false,
         nested: backend === 'auto' || backend === 'openssh+ssh2',
+        diagnosis: flags.diagnosis ?? false,
         siteAgent: (flags.viaTunnel ?? viaTunnel) ? agent : undefined,
         publicKeys: keys.length === 0 ? [PLACEHOLDER_KEY] : keys,
         from: flags.from ?? [],

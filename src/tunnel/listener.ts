@@ -26,7 +26,7 @@ export interface ListenerRequest {
   readonly previous: HostPort | undefined
   readonly options: Pick<
     TunnelOptions,
-    'remoteListen' | 'ways' | 'portPool' | 'mayChangePort' | 'probe' | 'clock' | 'random'
+    'remoteListen' | 'controlAddress' | 'server' | 'ways' | 'portPool' | 'mayChangePort' | 'probe' | 'clock' | 'random'
   >
   readonly timings: TunnelTimings
   readonly signal: AbortSignal
@@ -134,11 +134,18 @@ const LOOK_EVERY_MS = 30_000
 const LOOK_TIMEOUT_MS = 1_500
 const REPORT_EVERY_MS = 5_000
 
-function look(request: ListenerRequest, bind: HostPort): Promise<PortHolder> {
+async function look(request: ListenerRequest, bind: HostPort): Promise<PortHolder> {
   const { link, options, signal } = request
-  if (bind.port === 0) return Promise.resolve('nobody')
+  if (bind.port === 0) return 'nobody'
+  const at = (target: HostPort): Promise<PortHolder> =>
+    whoHolds(link, target, options.probe, LOOK_TIMEOUT_MS, options.clock, signal)
   const host = isWildcard(bind.host) || bind.host === 'localhost' ? '127.0.0.1' : bind.host
-  return whoHolds(link, { host, port: bind.port }, options.probe, LOOK_TIMEOUT_MS, options.clock, signal)
+  const holder = await at({ host, port: bind.port })
+  if (holder !== 'unknown') return holder
+  // The proof needs a permission for the control address; one for loopback is extra. A listener on loopback only is not
+  // seen from there, so that nobody answers says nothing.
+  const seen = await at(controlAddressOf(options, bind))
+  return seen === 'nobody' ? 'unknown' : seen
 }
 
 /**

@@ -50,6 +50,7 @@ export class ProofKeeper {
     let largeDueMs = clock.monotonicMs()
     while (!signal.aborted) {
       this.counts.probes += 1
+      const askedMs = clock.monotonicMs()
       const proof = await this.#prover.prove(subject, signal)
       let pauseMs = timings.probeIntervalMs
       if (proof.proven) {
@@ -65,6 +66,8 @@ export class ProofKeeper {
           else if (hole || this.parts.cell.value.state === 'degraded') this.#proven(subject, proof)
           hole = why !== undefined
         }
+        // What the large message took is no longer to wait for the next small one.
+        pauseMs = Math.max(0, pauseMs - (clock.monotonicMs() - askedMs))
       } else {
         if ('linkDead' in proof) {
           const ms = timings.pingTimeoutMs

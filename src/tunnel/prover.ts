@@ -146,6 +146,15 @@ export class Prover {
       })
     }
     const loopback = await this.#throughSsh(subject, { host: '127.0.0.1', port: listener.port }, 0, signal)
+    if (loopback.result === 'prohibited' && there.result === 'refused') {
+      return failure(
+        'E_PROBE_FAILED',
+        `nobody reaches this gateway at ${control}, and the server itself is refused there: most likely sshd has GatewayPorts no and listens on its loopback only (${both})`,
+        {
+          remedy: `set "GatewayPorts clientspecified" in the server's sshd_config and reload sshd; to know for certain, permit permitopen="127.0.0.1:${listener.port}" and "127.0.0.2:${listener.port}" (qkd-gw tunnel server-config --diagnosis)`,
+        },
+      )
+    }
     if (loopback.result === 'prohibited' || there.result === 'prohibited') {
       return failure('E_PROBE_FAILED', `nobody reaches this gateway at ${control} (${both})`, {
         remedy: `either sshd listens on loopback only (GatewayPorts clientspecified mends it) or a firewall closes port ${listener.port}; to tell which, permit permitopen="${control}", "127.0.0.1:${listener.port}" and "127.0.0.2:${listener.port}"`,

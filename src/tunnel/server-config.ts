@@ -14,6 +14,8 @@ export interface ServerConfigInput {
   readonly anyPort: boolean
   /** `openssh+ssh2`: through to the server's own sshd. */
   readonly nested: boolean
+  /** Looks at the server's loopback addresses: a loopback-only listener told from a firewall for certain. */
+  readonly diagnosis: boolean
   /** The SiteAgent, where it is called through the tunnel. */
   readonly siteAgent: HostPort | undefined
   /** `type base64 [comment]`, one a line in authorized_keys. */
@@ -54,7 +56,7 @@ function listenPermissions(input: ServerConfigInput): { option: string; what: st
 }
 
 function openPermissions(input: ServerConfigInput): { option: string; what: string }[] {
-  const { remoteListen, portPool, controlAddress, nested, siteAgent, server } = input
+  const { remoteListen, portPool, controlAddress, nested, diagnosis, siteAgent, server } = input
   const wanted: { target: string; what: string }[] = []
   if (nested) {
     wanted.push({ target: `localhost:${server.port}`, what: 'openssh+ssh2: through to this sshd itself' })
@@ -64,9 +66,11 @@ function openPermissions(input: ServerConfigInput): { option: string; what: stri
   const host = controlAddress.host.includes(':') ? `[${controlAddress.host}]` : controlAddress.host
   for (const port of ports) {
     const moved = port === String(remoteListen.port) && controlAddress.port !== 0 ? String(controlAddress.port) : port
-    wanted.push({ target: `${host}:${moved}`, what: 'proof from the side of the server' })
-    wanted.push({ target: `127.0.0.1:${port}`, what: 'who holds a port; loopback-only listener told from a firewall' })
-    wanted.push({ target: `127.0.0.2:${port}`, what: 'loopback-only listener told from a firewall' })
+    wanted.push({ target: `${host}:${moved}`, what: 'proof from the side of the server; who holds a port' })
+    if (!diagnosis) continue
+    for (const loopback of ['127.0.0.1', '127.0.0.2']) {
+      wanted.push({ target: `${loopback}:${port}`, what: 'loopback-only listener told from a firewall for certain' })
+    }
   }
   if (siteAgent !== undefined) {
     wanted.push({ target: formatHostPort(siteAgent), what: 'calls to the SiteAgent through the tunnel' })
@@ -90,7 +94,14 @@ export function serverConfig(input: ServerConfigInput): ServerConfig {
       'openssh+ssh2 (post-quantum with originators) is off: the server does not let the gateway through to itself',
     )
   }
-  if (input.siteAgent === undefined) off.push('calls to the SiteAgent through the tunnel are off')
+  if (!input.diagnosis) {
+    off.push(
+      'a look at the loopback addresses of the server is off (--diagnosis): a loopback-only listener and a closed firewall are told apart by what the control address answers, which is likely and not certain',
+    )
+  }
+  if (input.siteAgent === undefined) {
+    off.push('calls to the SiteAgent through the tunnel (--via-tunnel) are off: they cross the network by themselves')
+  }
   return {
     sshdConfig: [
       `Match User ${input.user}`,

@@ -46,6 +46,8 @@ export interface CliProcess {
 export interface CliOptions {
   readonly env?: Readonly<Record<string, string | undefined>>
   readonly cwd?: string
+  /** Words that start it somewhere else, as in a network namespace. */
+  readonly within?: readonly string[]
 }
 
 const running = new Set<ChildProcess>()
@@ -84,7 +86,8 @@ function lineCutter(onLine: (line: string) => void): (chunk: Buffer) => void {
 
 /** Starts `qkd-gw args…` from dist. The environment is the test's own but for what `env` says. */
 export function startCli(args: readonly string[], options: CliOptions = {}): CliProcess {
-  const child = spawn(process.execPath, [main, ...args], {
+  const [program = '', ...words] = [...(options.within ?? []), process.execPath, main, ...args]
+  const child = spawn(program, words, {
     stdio: ['pipe', 'pipe', 'pipe'],
     env: { ...process.env, NO_COLOR: '1', SSH_AUTH_SOCK: undefined, ...options.env },
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),

@@ -51,7 +51,7 @@ export function whyNoNetLab(): string | undefined {
   }
   try {
     execFileSync('ip', ['netns', 'exec', probe, 'nft', '-f', '-'], {
-      input: 'table inet t { chain c { type filter hook input priority 0; numgen random mod 100 < 30 drop } }\n',
+      input: 'table inet t {\nchain c {\ntype filter hook input priority 0\nnumgen random mod 100 < 30 drop\n}\n}\n',
       stdio: ['pipe', 'pipe', 'pipe'],
     })
     return undefined
@@ -69,7 +69,7 @@ export function startNetLab(): NetLab {
   made += 1
   const base = `qkd-${process.pid}-${made}`
   const spaces: Record<Place, string> = { lab: `${base}-lab`, server: `${base}-srv`, outside: `${base}-out` }
-  const etc = join('/etc/netns', spaces.lab)
+  const etcOf = (place: Place): string => join('/etc/netns', spaces[place])
   const ip = (...args: string[]): void => void execFileSync('ip', args, { stdio: 'pipe' })
   const children = new Set<ChildProcess>()
   const tearDown = (): void => {
@@ -80,20 +80,22 @@ export function startNetLab(): NetLab {
         // It was never made.
       }
     }
-    rmSync(etc, { recursive: true, force: true })
+    for (const place of ['lab', 'server'] as const) rmSync(etcOf(place), { recursive: true, force: true })
   }
-  const writeName = (address: string | undefined): void =>
+  const writeHosts = (place: Place, address: string | undefined): void =>
     // In place: a namespace sees this very file.
     writeFileSync(
-      join(etc, 'hosts'),
+      join(etcOf(place), 'hosts'),
       `127.0.0.1 localhost\n${address === undefined ? '' : `${address} ${SERVER_NAME}\n`}`,
     )
 
   try {
-    mkdirSync(etc, { recursive: true })
-    writeName(ADDRESSES.server)
+    for (const place of ['lab', 'server'] as const) {
+      mkdirSync(etcOf(place), { recursive: true })
+      writeHosts(place, ADDRESSES.server)
+    }
     // A name server that nobody is.
-    writeFileSync(join(etc, 'resolv.conf'), 'nameserver 10.9.0.99\noptions timeout:1 attempts:1\n')
+    writeFileSync(join(etcOf('lab'), 'resolv.conf'), 'nameserver 10.9.0.99\noptions timeout:1 attempts:1\n')
     for (const space of Object.values(spaces)) {
       ip('netns', 'add', space)
       ip('-n', space, 'link', 'set', 'lo', 'up')
@@ -143,10 +145,11 @@ export function startNetLab(): NetLab {
       const table = ['table inet t {', ...chain('input', 'iifname'), ...chain('output', 'oifname'), '}']
       run('server', 'nft', ['-f', '-'], ['flush ruleset', ...table, ''].join('\n'))
     },
-    name: writeName,
+    name: (address) => writeHosts('lab', address),
     move() {
       ip('-n', spaces.server, 'addr', 'del', `${ADDRESSES.server}/24`, 'dev', 'lab')
       ip('-n', spaces.server, 'addr', 'add', `${ADDRESSES.moved}/24`, 'dev', 'lab')
+      writeHosts('server', ADDRESSES.moved)
       ip('-n', spaces.lab, 'route', 'replace', 'default', 'via', ADDRESSES.moved)
     },
     async close() {

@@ -2,10 +2,12 @@
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
+import { userInfo } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import type { ChildProcess } from 'node:child_process'
 import type { TunnelBackendName, TunnelState } from '../../src/tunnel/contract.js'
 import type { TunnelTimings } from '../../src/tunnel/options.js'
+import { serverConfig } from '../../src/tunnel/server-config.js'
 import { ADDRESSES, SERVER_NAME, startNetLab, type NetLab } from './net-lab.js'
 import type { ChildFacts, ChildLine } from './outage-lines.js'
 import { startRealSshd, type RealSshd } from './real-sshd.js'
@@ -63,9 +65,24 @@ export class OutageBench {
     const net = startNetLab()
     const cleanups: (() => Promise<void> | void)[] = [() => net.close()]
     try {
+      const config = serverConfig({
+        user: userInfo().username,
+        server: { host: SERVER_NAME, port: SSH_PORT },
+        remoteListen: { host: '', port: PORT },
+        controlAddress: { host: SERVER_NAME, port: PORT },
+        portPool: [],
+        anyPort: false,
+        nested: true,
+        diagnosis: false,
+        siteAgent: undefined,
+        publicKeys: [''],
+        from: [],
+      })
       const sshd = await startRealSshd({
+        keyOptions: config.authorizedKeys[0]?.trim() ?? '',
         port: SSH_PORT,
-        config: ['GatewayPorts clientspecified', 'UseDNS no', ...times.sshdConfig, ...sshdConfig],
+        // What stands first holds: the times of the test before those that are printed.
+        config: ['UseDNS no', ...times.sshdConfig, ...sshdConfig, ...config.sshdConfig],
         place: {
           host: SERVER_NAME,
           listen: '0.0.0.0',

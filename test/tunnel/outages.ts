@@ -171,7 +171,7 @@ export const OUTAGES: readonly Outage[] = [
     begin(bench) {
       const { sshd } = bench
       const beganMs = Date.now()
-      const line = readFileSync(`${sshd.keyFile}.pub`, 'utf8')
+      const line = sshd.authorizedKeys()
       sshd.setAuthorizedKeys('')
       sshd.signalSessions('SIGKILL')
       return async () => {

@@ -64,6 +64,7 @@ export interface RealSshd {
   /** Public host key lines, `type base64`. */
   hostKeys(): string[]
   setAuthorizedKeys(text: string): void
+  authorizedKeys(): string
   /** Further lines at the end of sshd_config, in place of those given before; for the next start. */
   appendConfig(lines: readonly string[]): void
   newHostKey(): void
@@ -225,6 +226,7 @@ export async function startRealSshd(options: RealSshdOptions = {}): Promise<Real
     signalLoggedIn: (signal) => signalAll(sessions().filter(isLoggedIn), signal),
     signalSessions: (signal) => signalAll(sessions(), signal),
     hostKeys,
+    authorizedKeys: () => readFileSync(authorized, 'utf8'),
     setAuthorizedKeys: (text) => writeFileSync(authorized, text),
     appendConfig(lines) {
       appended = lines

@@ -146,6 +146,8 @@ export interface GatewayOptions {
   readonly logLevel?: string
   /** Further flags. */
   readonly flags?: readonly string[]
+  /** The SiteAgent speaks TLS. */
+  readonly siteTls?: boolean
   /** Further lines of its configuration file, TOML. */
   readonly toml?: string
 }
@@ -176,7 +178,8 @@ export function startGateway(options: GatewayOptions): GatewayProcess {
   const id = options.id ?? deviceId(options.side === 'alice' ? 'A' : 'B')
   const stateFolder = options.stateFolder ?? join(home, 'state')
   const config = join(home, 'quick.toml')
-  writeFileSync(config, `${quickToml}\n${options.toml ?? ''}`)
+  const siteTls = options.siteTls === true ? 'tls = true\n' : ''
+  writeFileSync(config, `${quickToml}${siteTls}\n${options.toml ?? ''}`)
   const flag = (name: string, value: string | undefined): string[] => (value === undefined ? [] : [name, value])
   const { ssh } = options
   return startAttach({
@@ -204,11 +207,14 @@ export function startAttach(options: {
   readonly home: string
   /** Where the arguments put it; default: where it is without any. */
   readonly stateFolder?: string
+  /** Words that start it somewhere else. */
+  readonly within?: readonly string[]
 }): GatewayProcess {
   const { id, home, stateFolder = join(home, 'qkd-gw') } = options
   const command = startCli(['attach', ...options.args], {
     env: { HOME: home, XDG_CONFIG_HOME: home, XDG_STATE_HOME: home },
     cwd: home,
+    ...(options.within === undefined ? {} : { within: options.within }),
   })
   const status = async (): Promise<GatewayStatus> =>
     (await askGateway(statusSocketPath(stateFolder, id), { request: 'status' })) as GatewayStatus

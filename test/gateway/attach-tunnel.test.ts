@@ -1,0 +1,83 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, describe, expect, it } from 'vitest'
+import { runCli } from '../support/cli.js'
+import { freePort } from '../tunnel/real-sshd.js'
+import {
+  closeLab,
+  deviceId,
+  eventually,
+  startAttach,
+  startDebianSshd,
+  startUnit,
+  tempFolder,
+  type DebianSshd,
+  type GatewayProcess,
+} from './support/lab.js'
+import { startTwoSites } from './support/two-sites.js'
+
+afterEach(closeLab)
+
+/** After the first failure it waits for an hour, unless somebody wishes otherwise. */
+async function startPatient(ssh: DebianSshd): Promise<GatewayProcess> {
+  const unit = await startUnit({ pair: 'patient' })
+  const home = tempFolder()
+  const config = join(home, 'patient.toml')
+  writeFileSync(config, '[tunnel]\nbackend = "ssh2"\nprobeIntervalMs = 500\nfastRetriesMs = [3600000, 3600000]\n')
+  return startAttach({
+    args: [
+      ...[unit.path, '--config', config, '--driver', 'qix', '--side', 'alice', '--id', deviceId('A')],
+      ...['--listen', '127.0.0.1:0', '--tunnel', ssh.server, '--identity', ssh.keyFile],
+      ...['--known-hosts', ssh.knownHosts, '--remote-listen', `127.0.0.1:${await freePort()}`],
+      ...['--log-level', 'info', '--log-format', 'json'],
+    ],
+    id: deviceId('A'),
+    home,
+  })
+}
+
+describe('a tunnel that waits for its next try', () => {
+  it.each<[string, (gateway: GatewayProcess) => Promise<unknown> | unknown]>([
+    ['SIGUSR2', (gateway) => gateway.kill('SIGUSR2')],
+    [
+      'qkd-gw tunnel reconnect',
+      async (gateway) => {
+        const { code, stdout } = await runCli(['tunnel', 'reconnect', '--state-folder', gateway.stateFolder])
+        expect({ code, stdout }).toEqual({ code: 0, stdout: 'told 1 gateway to try again\n' })
+      },
+    ],
+  ])('tries at once after %s', async (_, nudge) => {
+    const ssh = await startDebianSshd()
+    const gateway = await startPatient(ssh)
+    await gateway.untilPart('tunnel', 'proven')
+    await ssh.sshd.stop('SIGKILL')
+    const { parts } = await gateway.untilPart('tunnel', 'down')
+    expect(parts['tunnel']?.reason).toMatch(/ended|closed|reset/)
+    await ssh.sshd.start()
+    await nudge(gateway)
+    await gateway.untilPart('tunnel', 'proven')
+  })
+})
+
+describe('a tunnel that is lost in the middle of a session', () => {
+  it('is told to the link at once: both sites stop at the same key, and say so', async () => {
+    const { ssh, agents, gateways } = await startTwoSites({ rate: 250 })
+    await Promise.all(agents.map((agent) => agent.untilKeys(200)))
+    ssh.sshd.signalSessions('SIGKILL')
+    await Promise.all(gateways.map((gateway) => gateway.said(/session with .* ended/)))
+    // Nobody starts the link again here: what the SiteAgents hold now is all that they get.
+    await Promise.all(
+      gateways.map((gateway) =>
+        eventually('no key in doubt', async () => {
+          const { parts } = await gateway.status()
+          return parts['session']?.state !== 'running' && parts['session']?.state !== 'ending'
+        }),
+      ),
+    )
+    const keys = await Promise.all(agents.map((agent) => agent.keys()))
+    expect(keys[0]?.length).toBeGreaterThanOrEqual(200)
+    expect(keys[0]).toEqual(keys[1])
+    const counts = await Promise.all(gateways.map(async (gateway) => (await gateway.status()).counts['delivered']))
+    expect(counts).toEqual([keys[0]?.length, keys[1]?.length])
+  })
+})
