@@ -1,0 +1,200 @@
+/**
+ * The agreement of two gateways at 0, 20 and 100 ms between the sites: keys a second agreed and delivered, the time from
+ * the last byte of a full batch to the keys at each SiteAgent, and the skew between these. Gateways and SiteAgents are
+ * processes of their own; the way between the gateways is a proxy that takes time, half of the round trip each way.
+ */
+import { cpus } from 'node:os'
+import { startBenchChild, sharedUs, type BenchChild } from './support/bench-child.js'
+import { startDelayProxy } from './support/delay-proxy.js'
+import { inTurn, type Figure } from './support/figures.js'
+import type { GatewayRequest } from './support/link-gateway.js'
+import type { SiteRequest, TakenBatch } from './support/link-site.js'
+
+const roundTripsMs = [0, 20, 100]
+/** Of the link's smallest batch by default, and the key that is given up for it. */
+const burstKeys = 17
+const bursts = 60
+const warmMs = 2_000
+const steadyMs = 6_000
+const mostHeld = 60_000
+
+interface Bed {
+  readonly gateways: readonly [BenchChild, BenchChild]
+  readonly sites: readonly [BenchChild, BenchChild]
+  close(): void
+}
+
+async function startBed(roundTripMs: number): Promise<Bed> {
+  // For a look at where the time goes: QKDGW_BENCH_PROFILE=FOLDER writes a profile of each gateway.
+  const folder = process.env['QKDGW_BENCH_PROFILE']
+  const profiling = folder === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${folder}`]
+  const gateways = [
+    startBenchChild('link-gateway.ts', profiling),
+    startBenchChild('link-gateway.ts', profiling),
+  ] as const
+  const sites = [startBenchChild('link-site.ts'), startBenchChild('link-site.ts')] as const
+  const closing: (() => void)[] = []
+  const close = (): void => {
+    for (const act of closing) act()
+    for (const child of [...gateways, ...sites]) child.kill()
+  }
+  try {
+    const [siteA, siteB] = await Promise.all(sites.map((site) => ask<string>(site, { do: 'listen' })))
+    if (siteA === undefined || siteB === undefined) throw new Error('two sites are wanted')
+    const left = await ask<string>(gateways[0], { do: 'start', siteAgent: siteA })
+    const way = await startDelayProxy(Number(left.split(':')[1]), roundTripMs / 2)
+    closing.push(() => way.close())
+    const right = await ask<string>(gateways[1], { do: 'start', siteAgent: siteB, peerVia: way.address })
+    await askSite(sites[0], { do: 'wait', device: left })
+    await askSite(sites[1], { do: 'wait', device: right, peer: left })
+    return { gateways, sites, close }
+  } catch (error) {
+    close()
+    throw error
+  }
+}
+
+function ask<T>(child: BenchChild, request: GatewayRequest | SiteRequest, timeoutMs?: number): Promise<T> {
+  return child.ask<T>(request, timeoutMs)
+}
+const askSite = (child: BenchChild, request: SiteRequest): Promise<unknown> => child.ask(request)
+
+const batchesOf = (bed: Bed): Promise<readonly [TakenBatch[], TakenBatch[]]> =>
+  Promise.all([ask<TakenBatch[]>(bed.sites[0], { do: 'batches' }), ask<TakenBatch[]>(bed.sites[1], { do: 'batches' })])
+
+function quantile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((one, two) => one - two)
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
+}
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+
+/** Until both SiteAgents have had the same number of batches, at least `least` of them. */
+async function settled(bed: Bed, least: number): Promise<readonly [TakenBatch[], TakenBatch[]]> {
+  const untilMs = performance.now() + 20_000
+  for (;;) {
+    const batches = await batchesOf(bed)
+    if (batches[0].length >= least && batches[0].length === batches[1].length) return batches
+    if (performance.now() > untilMs) {
+      const report = await ask<unknown>(bed.gateways[0], { do: 'reporting' })
+      throw new Error(`only ${batches[0].length} and ${batches[1].length} batches came: ${JSON.stringify(report)}`)
+    }
+    await pause(50)
+  }
+}
+
+/** ms between the two SiteAgents, batch by batch. */
+function skews([left, right]: readonly [readonly TakenBatch[], readonly TakenBatch[]]): number[] {
+  return left.flatMap(({ atUs }, index) => {
+    const other = right[index]
+    return other === undefined ? [] : [Math.abs(other.atUs - atUs) / 1_000]
+  })
+}
+
+async function latencyFigures(roundTripMs: number): Promise<Figure[]> {
+  const bed = await startBed(roundTripMs)
+  try {
+    // The first batch proves the peer and warms everything up.
+    const warm = 10
+    const everyUs = Math.round((2.5 * roundTripMs + 40) * 1_000)
+    const fromUs = sharedUs() + 300_000
+    const request = { do: 'bursts', keys: burstKeys, bursts: bursts + warm, fromUs, everyUs } as const
+    const given = await Promise.all(bed.gateways.map((gateway) => ask<number[]>(gateway, request, 120_000)))
+    const batches = await settled(bed, bursts + warm)
+    const whole = batches.every((list) => list.every(({ keys }) => keys === burstKeys - 1))
+    if (!whole) throw new Error('bursts were not batches of their own: this machine is too busy')
+    const lateness = batches.map((list) =>
+      list.slice(warm).map(({ atUs }, index) => {
+        const lastUs = Math.max(...given.map((times) => times[warm + index] ?? Number.NaN))
+        return (atUs - lastUs) / 1_000
+      }),
+    )
+    const later = quantile(
+      (lateness[0] ?? []).map((ms, index) => Math.max(ms, lateness[1]?.[index] ?? 0)),
+      0.95,
+    )
+    const goal = 2 * roundTripMs + 10
+    const skew = skews(batches).slice(warm)
+    const skewGoal = roundTripMs / 2 + 2
+    const name = `at ${roundTripMs} ms round trip`
+    const note = `${bursts} full batches of ${burstKeys - 1} keys`
+    return [
+      {
+        name: `last byte to the keys at the left SiteAgent, median, ${name}`,
+        value: quantile(lateness[0] ?? [], 0.5),
+        unit: 'ms',
+        note,
+      },
+      { name: `the same at the right one, median, ${name}`, value: quantile(lateness[1] ?? [], 0.5), unit: 'ms', note },
+      { name: `the same at the later one, 95 %, ${name}`, value: later, unit: 'ms', note: `goal ${goal}` },
+      { name: `skew between the SiteAgents, median, ${name}`, value: quantile(skew, 0.5), unit: 'ms', note },
+      { name: `the same, 95 %, ${name}`, value: quantile(skew, 0.95), unit: 'ms', note: `goal ${skewGoal}` },
+      { name: `the same, greatest, ${name}`, value: Math.max(...skew), unit: 'ms', note: `goal ${skewGoal}` },
+    ]
+  } finally {
+    bed.close()
+  }
+}
+
+interface Cpu {
+  readonly user: number
+  readonly system: number
+}
+
+async function throughputFigures(roundTripMs: number): Promise<Figure[]> {
+  const bed = await startBed(roundTripMs)
+  try {
+    await Promise.all(bed.gateways.map((gateway) => ask(gateway, { do: 'flood', mostHeld })))
+    await pause(warmMs)
+    const all = [...bed.gateways, ...bed.sites]
+    const cpu = (): Promise<Cpu[]> => Promise.all(all.map((child) => ask<Cpu>(child, { do: 'cpu' })))
+    const before = await cpu()
+    const fromUs = sharedUs()
+    await pause(steadyMs)
+    const toUs = sharedUs()
+    const after = await cpu()
+    const batches = await batchesOf(bed)
+    await Promise.all(bed.gateways.map((gateway) => ask(gateway, { do: 'stop' })))
+    const within = batches.map((list) => list.filter(({ atUs }) => atUs >= fromUs && atUs < toUs))
+    const keys = Math.min(...within.map((list) => list.reduce((sum, batch) => sum + batch.keys, 0)))
+    const seconds = (toUs - fromUs) / 1_000_000
+    const [left = 0, right = 0, siteA = 0, siteB = 0] = after.map(
+      ({ user, system }, index) => (user + system - (before[index]?.user ?? 0) - (before[index]?.system ?? 0)) / keys,
+    )
+    const name = `at ${roundTripMs} ms round trip`
+    const goal = roundTripMs === 0 ? 'goal 250,000' : roundTripMs === 20 ? 'goal 100,000' : ''
+    const perBatch = keys / (within[0]?.length ?? Number.NaN)
+    const shared = `4 processes and the source share ${cpus().length} CPUs`
+    const figures: Figure[] = [
+      {
+        name: `keys a second at both SiteAgents ${name}`,
+        value: keys / seconds,
+        unit: 'keys/s',
+        note: [goal, shared].filter((part) => part !== '').join('; '),
+      },
+      { name: `keys in a batch ${name}`, value: perBatch, unit: 'keys' },
+      { name: `CPU of the left gateway a key ${name}`, value: left, unit: 'µs', note: 'its source included' },
+      { name: `CPU of the right gateway a key ${name}`, value: right, unit: 'µs', note: 'its source included' },
+      {
+        name: `CPU of a SiteAgent a key ${name}`,
+        value: (siteA + siteB) / 2,
+        unit: 'µs',
+        note: 'it counts keys and keeps none',
+      },
+      { name: `skew while as many keys flow as can, 95 %, ${name}`, value: quantile(skews(batches), 0.95), unit: 'ms' },
+    ]
+    if (process.env['QKDGW_BENCH_PROFILE'] !== undefined) {
+      await Promise.all(bed.gateways.map((gateway) => ask(gateway, { do: 'end' })))
+      await pause(3_000)
+    }
+    return figures
+  } finally {
+    bed.close()
+  }
+}
+
+export async function run(): Promise<Figure[]> {
+  return inTurn(
+    roundTripsMs.flatMap((roundTripMs) => [() => latencyFigures(roundTripMs), () => throughputFigures(roundTripMs)]),
+  )
+}
