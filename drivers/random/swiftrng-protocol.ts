@@ -2,6 +2,9 @@
 import { GatewayError } from '../../src/base/errors.js'
 import { ascii, type Reader } from '../../src/device/dialogue.js'
 
+/** A USB port: its rate is of no account. */
+export const BAUD = 115_200
+
 export const VERSION = { command: ascii('v'), bytes: 4 }
 export const MODEL = { command: ascii('m'), bytes: 8 }
 export const SERIAL_NUMBER = { command: ascii('s'), bytes: 15 }

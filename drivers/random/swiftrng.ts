@@ -8,6 +8,7 @@ import type { TestedPool } from '../../src/device/random-source.js'
 import { swiftrng } from './descriptors.js'
 import { createPool, createSourceDevice, failed, hashHalves, SIGN_OF_LIFE_MS, untilWanted } from './source-device.js'
 import {
+  BAUD,
   CONDITIONED_FROM,
   MODEL,
   parseVersion,
@@ -17,7 +18,6 @@ import {
   VERSION,
 } from './swiftrng-protocol.js'
 
-const BAUD = 115_200
 const REPLY_MS = 2_000
 const TRIES = 15
 const DRAIN_MS = 50

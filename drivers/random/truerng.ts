@@ -5,9 +5,7 @@ import { type Conversation, SerialSession, type SessionHandle } from '../../src/
 import type { TestedPool } from '../../src/device/random-source.js'
 import { truerng } from './descriptors.js'
 import { createPool, createSourceDevice } from './source-device.js'
-
-/** The one rate that selects no mode on any of them. */
-const BAUD = 3_000_000
+import { BAUD } from './truerng-protocol.js'
 
 const optionsSchema = z.strictObject({
   'silent-after-ms': wholeNumber(100, 3_600_000).prefault('5000'),

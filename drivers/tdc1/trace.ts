@@ -60,5 +60,6 @@ function records(bytes: Uint8Array): TracePiece {
 
 export const trace: TraceFactory = {
   settings: serialSettings,
+  spokenTo: true,
   createDecoder: () => new Tdc1TraceDecoder(),
 }

@@ -15,6 +15,7 @@ interface TraceFlags {
   replay?: string
   play?: boolean
   link?: string
+  listen?: boolean
   speed: string
   showKeys?: boolean
   json?: boolean
@@ -93,17 +94,31 @@ async function entryFor(device: string, flags: TraceFlags): Promise<CatalogueEnt
 async function listening(
   entry: CatalogueEntry | undefined,
   flags: TraceFlags,
-): Promise<{ settings: SerialSettings; decoder: TraceDecoder }> {
+): Promise<{ settings: SerialSettings; decoder: TraceDecoder; spokenTo: boolean }> {
   const options = driverOptionsOf(flags)
   if (entry?.loadTrace !== undefined) {
     const factory = await entry.loadTrace()
-    return { settings: factory.settings(options), decoder: factory.createDecoder() }
+    const spokenTo = factory.spokenTo === true
+    return { settings: factory.settings(spokenTo ? {} : options), decoder: factory.createDecoder(), spokenTo }
   }
   const baudRate = Number(options['baud'] ?? DEFAULT_BAUD)
   if (!Number.isInteger(baudRate) || baudRate < 50) {
     throw new GatewayError('E_USAGE', `--baud ${flags.baud ?? ''}: a line rate is a whole number, such as 9600`)
   }
-  return { settings: { baudRate }, decoder: plainDecoder() }
+  return { settings: { baudRate }, decoder: plainDecoder(), spokenTo: false }
+}
+
+/** Until the port closes or the command is to end. */
+async function listen(port: ByteTransport, signal: AbortSignal): Promise<void> {
+  try {
+    await new Promise<void>((resolve) => {
+      port.onClose(() => resolve())
+      signal.addEventListener('abort', () => resolve(), { once: true })
+      port.onData((chunk) => chunk.fill(0))
+    })
+  } finally {
+    await port.close()
+  }
 }
 
 async function traceLive(device: string, flags: TraceFlags, env: CliEnvironment): Promise<void> {
@@ -112,7 +127,7 @@ async function traceLive(device: string, flags: TraceFlags, env: CliEnvironment)
   const { createLogger } = await import('../observe/log.js')
   const { clock, signal } = env
   const entry = await entryFor(device, flags)
-  const { settings, decoder } = await listening(entry, flags)
+  const { settings, decoder, spokenTo } = await listening(entry, flags)
   const log = createLogger({ level: 'warn', format: 'pretty', destination: env.stderr })
   const masked = flags.showKeys !== true
   const header = { startedUnixMs: clock.nowMs(), path: device, driver: entry?.descriptor.name, masked }
@@ -120,21 +135,22 @@ async function traceLive(device: string, flags: TraceFlags, env: CliEnvironment)
   const view = new TraceView(env, flags, decoder, writer)
   const startMs = clock.monotonicMs()
   const nowUs = (): number => (clock.monotonicMs() - startMs) * 1_000
-  const open = tapSerial(createNodeIo({ clock, log }).openSerial, {
+  const io = createNodeIo({ clock, log })
+  const open = tapSerial(io.openSerial, {
     bytes: (direction, bytes) => view.bytes(nowUs(), direction, bytes),
     note: (text) => view.note(nowUs(), text),
   })
-  let transport: ByteTransport | undefined
   try {
-    const port = await open(device, settings, signal)
-    transport = port
-    await new Promise<void>((resolve) => {
-      port.onClose(() => resolve())
-      signal.addEventListener('abort', () => resolve(), { once: true })
-      port.onData((chunk) => chunk.fill(0))
-    })
+    if (entry !== undefined && spokenTo && flags.listen !== true) {
+      // Its driver speaks to it; the trace shows both directions.
+      const { random } = env
+      const options = driverOptionsOf(flags)
+      const context = { device, side: 'alice', options, io: { ...io, openSerial: open }, clock, random, log } as const
+      await (await entry.loadDriver()).create(context).run(signal)
+    } else {
+      await listen(await open(device, settings, signal), signal)
+    }
   } finally {
-    await transport?.close()
     view.end()
     await writer?.close()
   }
@@ -229,6 +245,7 @@ export function addTraceCommand(program: Command, env: CliEnvironment): void {
     .option('--driver <name>', 'decode as this driver (default: by USB strings, otherwise not decoded)')
     .option('--baud <rate>', "line rate (default: the driver's, otherwise 9600)")
     .option('--driver-option <name=value>', 'an option of the driver; may be given several times', collect)
+    .option('--listen', 'only listen, also where the device has to be spoken to (default: its driver runs then)')
     .option('--show-keys', 'show and record key bytes as they are: the output is then secret')
     .option(
       '--record <file>',

@@ -25,6 +25,8 @@ export interface TraceDecoder {
 export interface TraceFactory {
   /** Line settings for listening, from the driver's options. Throws E_CONFIG. */
   settings(options: Readonly<Record<string, string>>): SerialSettings
+  /** The device says nothing unless it is spoken to: for a live trace its driver has to run. */
+  readonly spokenTo?: true
   createDecoder(): TraceDecoder
 }
 

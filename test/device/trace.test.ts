@@ -121,6 +121,23 @@ it('plays a full recording again on a pseudo-terminal, byte for byte', async () 
   expect(await again.next(labelled('frame 3, ok'))).toMatchObject({ hex: hexOf(frame(3)) })
 })
 
+it('speaks to a device that says nothing by itself, through its driver, unless it is only to listen', async () => {
+  const emulated = command('emulate', 'counter-cc1', '--json')
+  const { path } = await emulated.next(({ event }) => event === 'ready')
+  const live = command('trace', String(path), '--driver', 'counter-cc1', '--json')
+  expect(await live.next(labelled('command FIRM?'))).toMatchObject({ direction: 'tx' })
+  expect(await live.next(({ label }) => String(label).startsWith('answer: Firmware'))).toMatchObject({
+    direction: 'rx',
+  })
+  live.child.kill('SIGTERM')
+  expect(await live.ended).toBe(0)
+  const quiet = command('trace', String(path), '--driver', 'counter-cc1', '--json', '--listen')
+  await quiet.next(noted(/^open/))
+  quiet.child.kill('SIGTERM')
+  expect(await quiet.ended).toBe(0)
+  expect(quiet.output()).not.toContain('"tx"')
+})
+
 it('names who holds the port, and refuses a call that names nothing', async () => {
   const device = await line()
   const first = command('trace', device.path, '--driver', 'qix', '--json')

@@ -14,6 +14,7 @@ import { createNodeIo } from '../../../src/io/node-io.js'
 import { openPtyLine } from '../../../src/io/pty.js'
 import { createMemoryUsb } from '../../../src/io/usb-memory.js'
 import { serveUsb } from '../../../src/io/usb-socket-server.js'
+import { tapSerial, type WireListener } from '../../../src/io/wire-trace.js'
 import { silentLogger } from '../../../src/observe/log.js'
 
 export interface DriverCase {
@@ -96,17 +97,18 @@ export interface Bench extends EmulatedEnd {
   readonly ended: Promise<void>
 }
 
-/** The emulator with its driver at the other end, both running. */
-export async function startBench(chosen: DriverCase): Promise<Bench> {
+/** The emulator with its driver at the other end, both running; `tap` hears what goes over the serial line. */
+export async function startBench(chosen: DriverCase, tap?: WireListener): Promise<Bench> {
   const base = { clock: systemClock, random: systemRandom, log: silentLogger }
   const end = await startEmulator(chosen)
   const driver = await findEntry(chosen.driver).loadDriver()
+  const io = createNodeIo(base)
   const device = driver.create({
     ...base,
     device: end.path,
     side: chosen.side,
     options: { ...chosen.driverOptions, ...end.usbOptions },
-    io: createNodeIo(base),
+    io: tap === undefined ? io : { ...io, openSerial: tapSerial(io.openSerial, tap) },
   })
   const stopping = new AbortController()
   const running = device.run(stopping.signal)

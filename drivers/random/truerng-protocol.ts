@@ -1,0 +1,2 @@
+/** The one rate that selects no mode on any TrueRNG. */
+export const BAUD = 3_000_000
