@@ -8,6 +8,9 @@ import type { CliEnvironment } from './environment.js'
 import { exitCodeOf, explain } from './explain.js'
 import { commands } from './commands.js'
 
+// What libraries are to change is no user's business: gRPC names a TLS server by its address, of which Node complains.
+process.noDeprecation = true
+
 const stop = new AbortController()
 let exitCode: number = EXIT.ok
 

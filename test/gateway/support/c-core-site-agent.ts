@@ -22,9 +22,13 @@ export interface CCoreSiteAgent {
   kill(signal: NodeJS.Signals): void
 }
 
-export async function startCCoreSiteAgent(port = 0): Promise<CCoreSiteAgent> {
+/** `tls`: authority, certificate and key, PEM files; default plain text. */
+export async function startCCoreSiteAgent(
+  port = 0,
+  tls: readonly [string, string, string] | readonly [] = [],
+): Promise<CCoreSiteAgent> {
   const script = fileURLToPath(new URL('./c_core_site_agent.py', import.meta.url))
-  const child = spawn('/usr/bin/python3', [script, String(port)], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = spawn('/usr/bin/python3', [script, String(port), ...tls], { stdio: ['pipe', 'pipe', 'inherit'] })
   const events: JsonLine[] = []
   const listeners = new Set<() => void>()
   let count = 0

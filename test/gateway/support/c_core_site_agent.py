@@ -1,6 +1,9 @@
 """A SiteAgent on the C core of gRPC, on raw bytes: no generated code, nothing of ours.
 
-Usage: c_core_site_agent.py [PORT]
+Usage: c_core_site_agent.py [PORT [CA CERTIFICATE KEY]]
+
+With the three PEM files it serves and calls with TLS, as a C++ SiteAgent with -s does: it asks nobody for a certificate
+and shows its own.
 
 Serves ISiteAgent, IKey.GetKeyStores and IReporting as a C++ SiteAgent does, and calls devices as one does: without
 deadlines, WaitForSession and GetStatistics at the left, then StartNode at the other site, then WaitForSession and
@@ -96,13 +99,19 @@ def say(**event):
 
 
 class Site:
-    def __init__(self):
+    def __init__(self, credentials):
+        self.credentials = credentials
         self.lock = threading.Lock()
         self.address = ""
         self.devices = []
         self.keys = []
         self.watchers = []
         self.sessions = {}
+
+    def channel(self, address):
+        if self.credentials is None:
+            return grpc.insecure_channel(address)
+        return grpc.secure_channel(address, self.credentials)
 
     # ISiteAgent
 
@@ -155,7 +164,7 @@ class Site:
         filled = left + length_delimited(3, address)
         pair = length_delimited(1, filled) + length_delimited(2, right) + length_delimited(3, params)
         say(event="step", step=5, name="StartNode")
-        other = grpc.insecure_channel(first(right, 1).decode())
+        other = self.channel(first(right, 1).decode())
         other.unary_unary(SITE + "StartNode", as_is, as_is)(length_delimited(1, pair))
 
     def start_right(self, left, right, params):
@@ -172,7 +181,7 @@ class Site:
             say(event="answer", name="RunSession", code=error.code().value[0], details=error.details())
 
     def open_session(self, device_id, address, step):
-        channel = grpc.insecure_channel(address)
+        channel = self.channel(address)
         say(event="step", step=step, name="WaitForSession")
         keys = channel.unary_stream(DEVICE + "WaitForSession", as_is, as_is)(b"")
         statistics = channel.unary_stream(STATISTICS, as_is, as_is)(number_field(2, 1))
@@ -223,7 +232,7 @@ class Site:
                 say(event="answer", name="EndSession", code=error.code().value[0], details=error.details())
         session["channel"].close()
         if is_left:
-            other = grpc.insecure_channel(first(right, 1).decode())
+            other = self.channel(first(right, 1).decode())
             other.unary_unary(SITE + "EndKeyExchange", as_is, as_is)(request)
         return b""
 
@@ -275,7 +284,9 @@ def handlers(service, unary, streams=()):
 
 
 def main():
-    site = Site()
+    tls = sys.argv[2:5]
+    ca, certificate, key = [open(file, "rb").read() for file in tls] or (None, None, None)
+    site = Site(grpc.ssl_channel_credentials(ca, key, certificate) if tls else None)
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=32))
     server.add_generic_rpc_handlers(
         (
@@ -293,7 +304,11 @@ def main():
             handlers("cqp.remote.IReporting", {}, [("GetStatistics", site.get_statistics)]),
         )
     )
-    port = server.add_insecure_port("127.0.0.1:" + (sys.argv[1] if len(sys.argv) > 1 else "0"))
+    wanted = "127.0.0.1:" + (sys.argv[1] if len(sys.argv) > 1 else "0")
+    if tls:
+        port = server.add_secure_port(wanted, grpc.ssl_server_credentials([(key, certificate)]))
+    else:
+        port = server.add_insecure_port(wanted)
     site.address = "127.0.0.1:%d" % port
     server.start()
     say(event="listening", address=site.address)

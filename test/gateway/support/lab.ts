@@ -136,6 +136,8 @@ export async function startSiteAgent(
 export interface GatewayOptions {
   readonly device: string
   readonly side: 'alice' | 'bob'
+  /** Default `qix`. */
+  readonly driver?: string
   readonly ssh?: SshSide
   readonly siteAgent?: string
   readonly id?: string
@@ -184,7 +186,7 @@ export function startGateway(options: GatewayOptions): GatewayProcess {
   const { ssh } = options
   return startAttach({
     args: [
-      ...[options.device, '--config', config, '--driver', 'qix', '--side', options.side, '--id', id],
+      ...[options.device, '--config', config, '--driver', options.driver ?? 'qix', '--side', options.side, '--id', id],
       ...['--listen', '127.0.0.1:0', '--state-folder', stateFolder],
       ...flag('--site-agent', options.siteAgent),
       ...flag('--tunnel', ssh?.server),
