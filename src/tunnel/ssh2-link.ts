@@ -50,6 +50,23 @@ function likeSocket(channel: ClientChannel, originator: HostPort, listener: Host
   Object.assign(channel, fields)
 }
 
+/**
+ * ssh2 says `close` of a channel only once all that came was read: one that was destroyed unread (a stranger who was sent
+ * away) would count for ever.
+ */
+function closeAtOnce(channel: ClientChannel): void {
+  const destroy = channel.destroy.bind(channel)
+  let isDestroyed = false
+  channel.destroy = () => {
+    if (isDestroyed) return channel
+    isDestroyed = true
+    destroy()
+    DuplexStream.prototype.destroy.call(channel)
+    setImmediate(() => channel.emit('close'))
+    return channel
+  }
+}
+
 function dialError(error: Error, target: HostPort): GatewayError {
   const reason = 'reason' in error ? error.reason : undefined
   const text = messageOf(error).replace('(SSH) Channel open failure: ', '')
@@ -234,6 +251,7 @@ export class Ssh2Link implements TunnelLink {
   }
 
   #track(channel: ClientChannel): void {
+    closeAtOnce(channel)
     this.#channels.add(channel)
     channel.on('error', () => {})
     channel.once('close', () => this.#channels.delete(channel))

@@ -37,8 +37,8 @@ async function startPatient(ssh: DebianSshd): Promise<GatewayProcess> {
 }
 
 describe('a tunnel that waits for its next try', () => {
-  it.each<[string, (gateway: GatewayProcess) => Promise<unknown> | unknown]>([
-    ['SIGUSR2', (gateway) => gateway.kill('SIGUSR2')],
+  it.each<[string, (gateway: GatewayProcess) => Promise<void>]>([
+    ['SIGUSR2', async (gateway) => gateway.kill('SIGUSR2')],
     [
       'qkd-gw tunnel reconnect',
       async (gateway) => {

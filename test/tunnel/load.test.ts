@@ -69,6 +69,32 @@ describe('many forwarded connections', () => {
     expect(running.self.open.size).toBe(0)
   })
 
+  it('that we close unread are given up: as many again may come', async () => {
+    const sshd = await startRealSshd({ config: ALIVE })
+    const self = createSelf()
+    let unwanted = 0
+    const take = (connection: ForwardedConnection): void => {
+      if (connection.originator?.host !== '127.0.0.9') return self.take(connection)
+      unwanted += 1
+      // What it sent is there, and nobody takes it.
+      setTimeout(() => connection.stream.on('error', () => {}).destroy(), 50)
+    }
+    const remoteListen = { host: '', port: await freePort() }
+    const running = runTunnel({ ...sshd.options, remoteListen, maxForwardedConnections: 10 }, { ...self, take })
+    const { listener } = await running.until('proven')
+    for (let index = 0; index < 40; index += 1) {
+      const stranger = net.connect({ host: '127.0.0.1', port: listener.port, localAddress: '127.0.0.9' })
+      onCleanup(() => void stranger.destroy())
+      stranger.on('error', () => {}).resume()
+      const gone = new Promise((resolve) => stranger.once('close', resolve))
+      stranger.write('GET / HTTP/1.1\r\n\r\n')
+      await gone
+    }
+    expect(unwanted).toBe(40)
+    await running.next('proven')
+    expect(running.tunnel.facts()['attempts']).toBe(1)
+  })
+
   it('beyond the bound are refused, and the tunnel stays proven', async () => {
     const bench = await standinBench()
     const running = runTunnel({ ...bench.options, maxForwardedConnections: 30 })
