@@ -3,14 +3,14 @@
  * how things compare within one run; nothing passes or fails by them.
  */
 import { existsSync } from 'node:fs'
-import { cpus } from 'node:os'
+import { cpus, loadavg } from 'node:os'
 import process from 'node:process'
 import { parseArgs } from 'node:util'
 import Table from 'cli-table3'
 import type { Figure, Suite } from './support/figures.js'
 
 /** In this order; a suite whose file is not there yet is passed over. */
-const known = ['chain', 'tunnel-latency', 'link', 'codecs', 'tdc1'] as const
+const known = ['chain', 'tunnel', 'link', 'codecs', 'tdc1'] as const
 
 const { values, positionals } = parseArgs({
   options: { json: { type: 'boolean', default: false } },
@@ -36,6 +36,8 @@ function shown(value: number): string {
   return String(Number(value.toPrecision(3)))
 }
 
+// What else the machine does falls on every figure.
+const loadBefore = Math.round((loadavg()[0] ?? 0) * 10) / 10
 const results: Result[] = []
 for (const name of wanted) {
   const file = new URL(`./${name}.ts`, import.meta.url)
@@ -54,7 +56,7 @@ for (const name of wanted) {
   }
 }
 
-const machine = { node: process.version, platform: `${process.platform} ${process.arch}`, cpus: cpus().length }
+const machine = { node: process.version, platform: `${process.platform} ${process.arch}`, cpus: cpus().length, loadBefore }
 if (values.json) {
   process.stdout.write(`${JSON.stringify({ machine, suites: results }, null, 2)}\n`)
 } else {
@@ -62,7 +64,7 @@ if (values.json) {
   for (const { figures } of results) {
     for (const { name, value, unit, note } of figures) table.push([name, shown(value), unit, note ?? ''])
   }
-  process.stdout.write(`${machine.node}, ${machine.platform}, ${machine.cpus} CPUs\n${table.toString()}\n`)
+  process.stdout.write(`${machine.node}, ${machine.platform}, ${machine.cpus} CPUs, load ${machine.loadBefore} before the start\n${table.toString()}\n`)
 }
 // What a library still holds open must not keep a finished bench from ending.
 process.exit(process.exitCode ?? 0)
