@@ -11,6 +11,7 @@ import {
   type PairSession,
 } from '../../src/device/pair-contract.js'
 import { type Conversation, SerialSession, type SessionHandle } from '../../src/device/serial-session.js'
+import { quieter } from '../../src/observe/log.js'
 import { createAlice } from './alice.js'
 import { QuantumBoard } from './board.js'
 import { createBob } from './bob.js'
@@ -99,7 +100,8 @@ class EkpqcDevice implements PairDevice {
       io,
       clock,
       random,
-      log,
+      // The gateway tells what becomes of the port.
+      log: quieter(log),
       begin: (handle) =>
         new BoardConversation(
           handle,

@@ -119,7 +119,8 @@ class ComposedGateway implements Gateway {
       io: createNodeIo({ clock, log }),
       clock,
       random,
-      log: partLog(log, 'device'),
+      // What a pair says of its session (a lesson's steps, the host program's complaints) nobody else tells.
+      log: devicePlan.descriptor.yields === 'pair' ? log.child({ part: 'device' }) : partLog(log, 'device'),
     })
     this.#tunnel =
       plan.tunnel === undefined

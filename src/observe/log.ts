@@ -34,5 +34,10 @@ export function createLogger(options: LogOptions): Logger {
   )
 }
 
+/** The same logger for what others tell in their own words: errors only, unless everything is to be heard. */
+export function quieter(log: Logger): Logger {
+  return log.child({}, log.isLevelEnabled('debug') ? {} : { level: log.isLevelEnabled('error') ? 'error' : log.level })
+}
+
 /** A logger that says nothing, for tests. */
 export const silentLogger: Logger = pino({ level: 'silent' })
