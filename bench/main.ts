@@ -56,7 +56,12 @@ for (const name of wanted) {
   }
 }
 
-const machine = { node: process.version, platform: `${process.platform} ${process.arch}`, cpus: cpus().length, loadBefore }
+const machine = {
+  node: process.version,
+  platform: `${process.platform} ${process.arch}`,
+  cpus: cpus().length,
+  loadBefore,
+}
 if (values.json) {
   process.stdout.write(`${JSON.stringify({ machine, suites: results }, null, 2)}\n`)
 } else {
@@ -64,7 +69,9 @@ if (values.json) {
   for (const { figures } of results) {
     for (const { name, value, unit, note } of figures) table.push([name, shown(value), unit, note ?? ''])
   }
-  process.stdout.write(`${machine.node}, ${machine.platform}, ${machine.cpus} CPUs, load ${machine.loadBefore} before the start\n${table.toString()}\n`)
+  process.stdout.write(
+    `${machine.node}, ${machine.platform}, ${machine.cpus} CPUs, load ${machine.loadBefore} before the start\n${table.toString()}\n`,
+  )
 }
 // What a library still holds open must not keep a finished bench from ending.
 process.exit(process.exitCode ?? 0)
