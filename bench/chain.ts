@@ -14,7 +14,8 @@ import {
   type GatewayProcess,
 } from '../test/gateway/support/lab.js'
 import { inTurn, median, type Figure } from './support/figures.js'
-import { cpuMs, startUnitProcess } from './support/processes.js'
+import { cpuMs } from './support/cpu.js'
+import { startUnitProcess } from './support/processes.js'
 
 /** As many frames a second as the emulator makes. */
 const unboundedRate = 10_000

@@ -1,0 +1,330 @@
+/**
+ * Our tunnels against `ssh -R` (and autossh, for coming back) at one sshd in one run: latency, throughput with delay between
+ * client and server, CPU, and the time until a call comes back after a cut.
+ */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { setTimeout as pause } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { unary } from '../src/rpc/bridge.js'
+import { openChannel, type Channel } from '../src/rpc/channel.js'
+import { Probe } from '../src/rpc/gen/qkdgw/probe/v1/probe_pb.js'
+import type { TunnelBackendName } from '../src/tunnel/contract.js'
+import { cleanUp, onCleanup } from '../test/tunnel/bench-tunnel.js'
+import { freePort, startRealSshd, type RealSshd } from '../test/tunnel/real-sshd.js'
+import { inTurn, median, type Figure } from './support/figures.js'
+import { cpuMs } from './support/cpu.js'
+import { downSpeed, upSpeed } from './support/tunnel-streams.js'
+
+const OURS = ['ssh2', 'openssh', 'openssh+ssh2'] as const
+type Name = TunnelBackendName | 'ssh2, default windows' | 'ssh -R' | 'autossh'
+const ROUND_TRIPS_MS = [0, 20, 100] as const
+const CALLS = 150
+const ROUNDS = 8
+const STREAM_MS = 2_500
+const RESETS = 9
+const PATIENCE_MS = 90_000
+/** ServerAliveInterval and -CountMax of `ssh -R` and autossh: the keepalive of our own back ends. */
+const ALIVE = ['ServerAliveInterval=4', 'ServerAliveCountMax=2']
+
+interface Path {
+  readonly name: Name
+  /** Index of its relay. */
+  readonly relay: number
+  readonly address: string
+  readonly pids: readonly number[]
+  /** Wall times (Unix ms) and states of ours; of autossh the times at which its listener stood again. */
+  readonly seen: { atMs: number; state: string }[]
+}
+
+function childrenOf(pid: number): number[] {
+  const own = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number)
+  return own.flatMap((child) => [child, ...childrenOf(child)])
+}
+
+const cpuOf = ({ pids }: Path): number =>
+  pids.flatMap((pid) => [pid, ...childrenOf(pid)]).reduce((sum, pid) => sum + cpuMs(pid), 0)
+
+function program(file: string, ...args: string[]): ChildProcess {
+  const path = fileURLToPath(new URL(`./support/${file}`, import.meta.url))
+  const child = spawn(process.execPath, ['--import', 'tsx', path, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
+  onCleanup(() => void child.kill('SIGKILL'))
+  return child
+}
+
+async function firstLine(child: ChildProcess): Promise<unknown> {
+  if (child.stdout === null) throw new Error('no output')
+  const [line] = (await once(createInterface({ input: child.stdout }), 'line')) as [string]
+  return JSON.parse(line)
+}
+
+class Bench {
+  readonly paths: Path[] = []
+
+  private constructor(
+    readonly sshd: RealSshd,
+    private readonly relays: ChildProcess,
+    private readonly ports: readonly number[],
+    private readonly localPort: number,
+    private readonly localPid: number,
+  ) {}
+
+  static async start(count: number): Promise<Bench> {
+    const sshd = await startRealSshd({
+      config: ['GatewayPorts clientspecified', 'ClientAliveInterval 5', 'ClientAliveCountMax 2', 'UseDNS no'],
+    })
+    const relays = program('relay-process.ts', String(sshd.port), String(count))
+    const ports = (await firstLine(relays)) as number[]
+    const key = readFileSync(sshd.knownHosts, 'utf8').split(' ').slice(1).join(' ')
+    writeFileSync(sshd.knownHosts, ports.map((port) => `[127.0.0.1]:${port} ${key}`).join(''))
+    const local = program('tunnel-child.ts', '{}')
+    const { port } = (await firstLine(local)) as { port: number }
+    return new Bench(sshd, relays, ports, port, local.pid ?? 0)
+  }
+
+  /** `delay`, `reset` or `stop` (in silence) on the way of one path. */
+  relay(path: Path, what: string): void {
+    const [verb = '', ...rest] = what.split(' ')
+    this.relays.stdin?.write(`${[verb, path.relay, ...rest].join(' ')}\n`)
+  }
+
+  async add(name: Name): Promise<Path> {
+    const path = name === 'ssh -R' || name === 'autossh' ? await this.#theirs(name) : await this.#ours(name)
+    this.paths.push(path)
+    return path
+  }
+
+  async #ours(name: Exclude<Name, 'ssh -R' | 'autossh'>): Promise<Path> {
+    const relay = this.paths.length
+    const port = await freePort()
+    const defaultWindows = name === 'ssh2, default windows'
+    const options = {
+      ...this.sshd.options,
+      server: { ...this.sshd.options.server, port: this.ports[relay] },
+      backend: defaultWindows ? 'ssh2' : name,
+      remoteListen: { host: '127.0.0.1', port },
+      defaultWindows,
+    }
+    const child = program('tunnel-child.ts', JSON.stringify(options))
+    const seen: Path['seen'] = []
+    if (child.stdout !== null) {
+      createInterface({ input: child.stdout }).on('line', (line) => seen.push(JSON.parse(line) as Path['seen'][number]))
+    }
+    const path = { name, relay, address: `127.0.0.1:${port}`, pids: [child.pid ?? 0], seen }
+    await untilSeen(path, 0, (state) => state === 'proven')
+    return path
+  }
+
+  async #theirs(name: 'ssh -R' | 'autossh'): Promise<Path> {
+    const relay = this.paths.length
+    const port = await freePort()
+    const { user } = this.sshd
+    const args = [
+      ...['-v', '-N', '-F', 'none', '-R', `127.0.0.1:${port}:127.0.0.1:${this.localPort}`, '-i', this.sshd.keyFile],
+      ...['-p', String(this.ports[relay]), '-o', 'BatchMode=yes', '-o', `UserKnownHostsFile=${this.sshd.knownHosts}`],
+      ...['-o', 'IdentitiesOnly=yes', '-o', 'ExitOnForwardFailure=yes', ...ALIVE.flatMap((one) => ['-o', one])],
+      `${user}@127.0.0.1`,
+    ]
+    const child = spawn(name === 'ssh -R' ? 'ssh' : 'autossh', name === 'ssh -R' ? args : ['-M', '0', ...args], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, AUTOSSH_GATETIME: '0', SSH_AUTH_SOCK: undefined },
+    })
+    onCleanup(() => void child.kill(name === 'ssh -R' ? 'SIGKILL' : 'SIGTERM'))
+    const seen: Path['seen'] = []
+    createInterface({ input: child.stderr }).on('line', (line) => {
+      if (line.includes('remote forward success')) seen.push({ atMs: Date.now(), state: 'proven' })
+    })
+    const pids = name === 'ssh -R' ? [child.pid ?? 0, this.localPid] : [child.pid ?? 0]
+    const path = { name, relay, address: `127.0.0.1:${port}`, pids, seen }
+    await untilSeen(path, 0, (state) => state === 'proven')
+    return path
+  }
+}
+
+async function untilSeen(path: Path, fromMs: number, accept: (state: string) => boolean): Promise<number> {
+  const giveUpMs = Date.now() + PATIENCE_MS
+  for (;;) {
+    const found = path.seen.find(({ atMs, state }) => atMs >= fromMs && accept(state))
+    if (found !== undefined) return found.atMs
+    if (Date.now() > giveUpMs) throw new Error(`${path.name}: not within ${PATIENCE_MS} ms`)
+    await pause(5)
+  }
+}
+
+async function channelTo({ address }: Path): Promise<Channel> {
+  const channel = await openChannel({ address, what: 'bench' })
+  onCleanup(() => channel.close())
+  return channel
+}
+
+async function echoMs({ client }: Channel): Promise<number> {
+  const startMs = performance.now()
+  const options = { deadlineMs: 10_000, signal: AbortSignal.timeout(10_000) }
+  await unary(client, Probe.method.echo, { nonce: new Uint8Array(32) }, options)
+  return performance.now() - startMs
+}
+
+function quantile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((one, two) => one - two)
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
+}
+
+async function latencyFigures(bench: Bench): Promise<Figure[]> {
+  const paths = bench.paths.filter(({ name }) => name !== 'ssh2, default windows')
+  const channels = await Promise.all(paths.map(channelTo))
+  const times = paths.map((): number[] => [])
+  // In turns, so that what else the machine does falls on all alike. The first round warms up.
+  for (let round = 0; round <= ROUNDS; round += 1) {
+    for (const [index, channel] of channels.entries()) {
+      for (let call = 0; call < CALLS; call += 1) {
+        const ms = await echoMs(channel)
+        if (round > 0) times[index]?.push(ms)
+      }
+    }
+  }
+  await Promise.all(channels.map((channel) => channel.close()))
+  const theirs = times[paths.findIndex(({ name }) => name === 'ssh -R')] ?? []
+  const note = `${ROUNDS * CALLS} calls`
+  return paths.flatMap(({ name }, index) => {
+    const own = times[index] ?? []
+    const figures: Figure[] = [
+      { name: `${name}: unary call, p50`, value: quantile(own, 0.5), unit: 'ms', note },
+      { name: `${name}: unary call, p99`, value: quantile(own, 0.99), unit: 'ms', note },
+    ]
+    if (name === 'ssh -R') return figures
+    figures.push(
+      { name: `${name} / ssh -R: unary call, p50`, value: quantile(own, 0.5) / quantile(theirs, 0.5), unit: 'ratio' },
+      { name: `${name} / ssh -R: unary call, p99`, value: quantile(own, 0.99) / quantile(theirs, 0.99), unit: 'ratio' },
+    )
+    return figures
+  })
+}
+
+async function throughputFigures(bench: Bench): Promise<Figure[]> {
+  const figures: Figure[] = []
+  for (const roundTripMs of ROUND_TRIPS_MS) {
+    const down = new Map<Name, number>()
+    const up = new Map<Name, number>()
+    for (const path of bench.paths) {
+      bench.relay(path, `delay ${roundTripMs / 2}`)
+      const channel = await channelTo(path)
+      await echoMs(channel)
+      const cpuBefore = cpuOf(path)
+      const first = await downSpeed(channel.client, STREAM_MS)
+      const cpu = cpuOf(path) - cpuBefore
+      down.set(path.name, first.mbPerS)
+      await pause(200)
+      up.set(path.name, (await upSpeed(channel.client, STREAM_MS)).mbPerS)
+      await channel.close()
+      if (roundTripMs === 0 && path.name !== 'ssh2, default windows') {
+        // The second of getting going is in the CPU time: so are its bytes.
+        const megabytes = (first.bytes / 1e6) * ((STREAM_MS + 1_000) / STREAM_MS)
+        figures.push({ name: `${path.name}: CPU a megabyte, lab to cloud`, value: cpu / megabytes, unit: 'ms' })
+      }
+      bench.relay(path, 'delay 0')
+    }
+    const at = `${roundTripMs} ms round trip`
+    for (const [direction, speeds] of [
+      ['lab to cloud', down],
+      ['device to device, upload', up],
+    ] as const) {
+      const theirs = speeds.get('ssh -R') ?? Number.NaN
+      for (const [name, speed] of speeds) {
+        figures.push({ name: `${name}: ${direction}, ${at}`, value: speed, unit: 'MB/s' })
+        if (name !== 'ssh -R')
+          figures.push({ name: `${name} / ssh -R: ${direction}, ${at}`, value: speed / theirs, unit: 'ratio' })
+      }
+    }
+    const ratio = (up.get('ssh2') ?? Number.NaN) / (up.get('ssh2, default windows') ?? Number.NaN)
+    figures.push({ name: `ssh2: upload against the default windows, ${at}`, value: ratio, unit: 'ratio' })
+  }
+  return figures
+}
+
+/** From a break to a call that came back; autossh: to its listener, and a call right after. */
+async function resetFigures(bench: Bench): Promise<Figure[]> {
+  const figures: Figure[] = []
+  for (const path of bench.paths) {
+    const times: number[] = []
+    for (let round = 0; round < RESETS; round += 1) {
+      const startMs = Date.now()
+      bench.relay(path, 'reset')
+      if (path.name !== 'autossh') await untilSeen(path, startMs, (state) => state !== 'proven')
+      times.push((await untilSeen(path, startMs, (state) => state === 'proven')) - startMs)
+      // Long enough that each comes as a surprise, not as one failure of a row.
+      await pause(1_500)
+    }
+    figures.push({
+      name: `${path.name}: proven again after a reset`,
+      value: median(times),
+      unit: 'ms',
+      note: `median of ${RESETS}, the longest ${Math.max(...times)}`,
+    })
+  }
+  return figures
+}
+
+async function silentFigures(bench: Bench): Promise<Figure[]> {
+  // At the same time: each on a way of its own.
+  const all = await Promise.all(
+    bench.paths.map(async (path): Promise<Figure[]> => {
+      await pause(2_000)
+      const startMs = Date.now()
+      bench.relay(path, 'stop')
+      const back = async (): Promise<Figure> => ({
+        name: `${path.name}: proven again after a silent cut`,
+        value: ((await untilSeen(path, startMs + 1, (state) => state === 'proven')) - startMs) / 1_000,
+        unit: 's',
+        note: path.name === 'autossh' ? `-M 0, ${ALIVE.join(', ')}` : 'sshd with ClientAliveInterval 5, CountMax 2',
+      })
+      if (path.name === 'autossh') return [await back()]
+      // A last call may still come in.
+      const atMs = await untilSeen(path, startMs, (state) => state !== 'proven')
+      path.seen.splice(
+        0,
+        path.seen.findIndex((one) => one.atMs >= atMs),
+      )
+      const name = `${path.name}: silent cut noticed`
+      return [{ name, value: (atMs - startMs) / 1_000, unit: 's' }, await back()]
+    }),
+  )
+  return all.flat()
+}
+
+async function steady(): Promise<Figure[]> {
+  const names: Name[] = [...OURS, 'ssh2, default windows', 'ssh -R']
+  const bench = await Bench.start(names.length)
+  for (const name of names) await bench.add(name)
+  return inTurn([
+    function latency() {
+      return latencyFigures(bench)
+    },
+    function throughput() {
+      return throughputFigures(bench)
+    },
+  ])
+}
+
+async function recovery(): Promise<Figure[]> {
+  const names: Name[] = [...OURS, 'autossh']
+  const bench = await Bench.start(names.length)
+  for (const name of names) await bench.add(name)
+  return inTurn([
+    function resets() {
+      return resetFigures(bench)
+    },
+    function silentCuts() {
+      return silentFigures(bench)
+    },
+  ])
+}
+
+export async function run(): Promise<Figure[]> {
+  try {
+    return await inTurn([steady, recovery])
+  } finally {
+    await cleanUp()
+  }
+}
