@@ -13,8 +13,8 @@ export const BENCH_SERVICE: ServiceDefinition = {
   up: { ...raw, path: '/qkdgw.probe.v1.Bench/Up', requestStream: true, responseStream: true },
 }
 
-function ignoreCancel(error: { code?: number }): void {
-  if (error.code !== status.CANCELLED) process.stderr.write(`a stream failed: ${String(error)}\n`)
+function ignoreCancel(error: Error & { code?: number }): void {
+  if (error.code !== status.CANCELLED) process.stderr.write(`a stream failed: ${error.message}\n`)
 }
 
 /** MB/s of `count()` over `forMs`, after a second of getting going. */

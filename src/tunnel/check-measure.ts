@@ -97,7 +97,12 @@ export async function clockStep(link: TunnelLink, options: Pick<TunnelOptions, '
   const endedMs = clock.nowMs()
   const seconds = Number(output?.trim())
   if (output === undefined || !Number.isFinite(seconds) || seconds === 0) {
-    return { result: 'skipped', found: 'the server runs no command for us, so its clock is not seen' }
+    return {
+      result: 'skipped',
+      found:
+        'SSH itself tells no time, and the server runs no command for us: the difference of the clocks is not known',
+      remedy: 'compare date -u on both machines by hand, or let both follow a time server',
+    }
   }
   const differenceMs = Math.round(seconds * 1_000 - (startedMs + endedMs) / 2)
   const doubtMs = Math.ceil((endedMs - startedMs) / 2)

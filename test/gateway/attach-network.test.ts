@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { ADDRESSES, SERVER_NAME, startNetLab, type NetLab } from '../tunnel/net-lab.js'
 import { startRealSshd, type RealSshd } from '../tunnel/real-sshd.js'
 import {
@@ -17,16 +17,22 @@ import {
 } from './support/lab.js'
 
 afterEach(closeLab)
+// Several processes, each of which has to start on a busy machine.
+vi.setConfig({ testTimeout: 180_000 })
 
 const CALLER = fileURLToPath(new URL('../tunnel/outage-caller.ts', import.meta.url))
 const MAIN = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 
 const CONNECT = `require('net').connect(8000, '127.0.0.1')`
 
-async function startServer(net: NetLab, config: readonly string[] = []): Promise<RealSshd> {
+async function startServer(
+  net: NetLab,
+  gatewayPorts: 'clientspecified' | 'no' = 'clientspecified',
+  config: readonly string[] = [],
+): Promise<RealSshd> {
   return startRealSshd({
     port: 2222,
-    config: ['UseDNS no', 'GatewayPorts clientspecified', ...config],
+    config: ['UseDNS no', `GatewayPorts ${gatewayPorts}`, ...config],
     place: { host: SERVER_NAME, listen: '0.0.0.0', start: (...args) => net.start('server', ...args) },
   })
 }
@@ -95,6 +101,65 @@ describe('a caller from a foreign address', () => {
       expect(ask(net, place)).toMatch(/is not for a caller whose address the tunnel hides/)
     }
     expect([...warnings, ...(parts['tunnel']?.warnings ?? [])].join('\n')).toMatch(/hides who calls/)
+  })
+})
+
+describe('qkd-gw tunnel check', () => {
+  type Step = { name: string; result: string; found: string; remedy?: string }
+
+  async function check(net: NetLab, sshd: RealSshd): Promise<{ code: number | null; steps: Record<string, Step> }> {
+    const args = ['--identity', sshd.keyFile, '--known-hosts', sshd.knownHosts, '--backend', 'ssh2', '--json']
+    const command = startCli(['tunnel', 'check', `${sshd.user}@${SERVER_NAME}:2222`, ...args], {
+      within: net.command('lab'),
+    })
+    const { code } = await command.ended
+    const { steps } = JSON.parse(command.stdout()) as { steps: Step[] }
+    return { code, steps: Object.fromEntries(steps.map((step) => [step.name, step])) }
+  }
+
+  it('names GatewayPorts where sshd listens on its loopback only', async () => {
+    const net = startNetLab()
+    onCleanup(() => net.close())
+    const { code, steps } = await check(net, await startServer(net, 'no'))
+    expect(code).toBe(11)
+    expect(steps['reached from here']?.result).toBe('failed')
+    expect(steps['reached from the server']?.result).toBe('failed')
+    expect(steps['bind address']).toMatchObject({
+      result: 'failed',
+      found: expect.stringMatching(/answers only on the server's own loopback/) as string,
+      remedy: expect.stringMatching(/GatewayPorts clientspecified/) as string,
+    })
+  })
+
+  it('names the firewall where only the server itself reaches the listener, and sees a wrong clock', async () => {
+    const net = startNetLab()
+    onCleanup(() => net.close())
+    // What the server would say of its clock in September 2001.
+    const sshd = await startServer(net, 'clientspecified', ['ForceCommand echo 1000000000.0'])
+    net.filter(['tcp dport 9000 drop'])
+    const { code, steps } = await check(net, sshd)
+    expect(code).toBe(0)
+    expect(steps['reached from here']).toMatchObject({
+      result: 'doubtful',
+      remedy: expect.stringMatching(/firewall or security group/) as string,
+    })
+    expect(steps['reached from the server']?.result).toBe('ok')
+    expect(steps['bind address']?.result).toBe('ok')
+    expect(steps['clock']).toMatchObject({
+      result: 'doubtful',
+      found: expect.stringMatching(/ms behind/) as string,
+      remedy: expect.stringMatching(/time server/) as string,
+    })
+  })
+})
+
+describe('a server whose clock is wrong', () => {
+  it('is no hindrance: sshd says the year 2001 to whoever asks, and the tunnel is proven', async () => {
+    const net = startNetLab()
+    onCleanup(() => net.close())
+    const sshd = await startServer(net, 'clientspecified', ['ForceCommand echo 1000000000.0'])
+    const gateway = await start(net, sshd, 'auto', [])
+    await gateway.untilPart('tunnel', 'proven')
   })
 })
 
