@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { DurableState } from '../../src/link/agreement/durable.js'
-import { audit, type SiteEvidence } from '../../src/link/audit.js'
+import { audit, compareStores, type SiteEvidence } from '../../src/link/audit.js'
 import { memoryJournal } from '../../src/link/journal.js'
 import { offer, startGateway, startSession, until } from './bench.js'
 
@@ -12,6 +12,7 @@ const base: DurableState = {
   ahead: [],
   sending: [],
   total: 40n,
+  ...{ store: '', empty: false, stores: { mine: '', theirs: '' } },
   offset: 0n,
   diverged: undefined,
   accepting: false,
@@ -51,6 +52,25 @@ describe('the audit of two journals', () => {
     expect(audit(site('A', { settled: 3 }), site('B')).verdict).toBe('unknown')
     const sending = site('A', { sending: [{ serial: 5, count: 3, order: 'first' }] })
     expect(audit(sending, site('B'))).toMatchObject({ verdict: 'unsettled', keys: 3 })
+  })
+
+  it('takes a batch that a running gateway has on its way for no doubt, and says that it is', () => {
+    const sending = [{ serial: 5, count: 3, order: 'first' as const }]
+    const moving = { ...site('A', { sending }), moving: { serial: 5, count: 3 } }
+    const found = audit(moving, site('B'))
+    expect(found).toMatchObject({ verdict: 'agree' })
+    expect(found.sentence).toContain('3 more are on their way')
+    expect(audit({ ...moving, moving: { serial: 6, count: 3 } }, site('B')).verdict).toBe('unsettled')
+  })
+
+  it('compares what SiteAgents tell by themselves without taking equal numbers for equal keys', () => {
+    const store = (name: string, total: bigint | undefined) => ({ name, total })
+    expect(compareStores(store('A', 9n), store('B', 9n)).verdict).toBe('agree')
+    expect(compareStores(store('A', 9n), store('B', 9n)).sentence).toContain('only their gateways or --spend-key')
+    expect(compareStores(store('A', 9n), store('B', 4n))).toMatchObject({ verdict: 'unsettled', keys: 5 })
+    const silent = compareStores(store('A', undefined), store('B', 4n))
+    expect(silent).toMatchObject({ verdict: 'unknown' })
+    expect(silent.sentence).toMatch(/^A told no total/)
   })
 
   it('finds two running sites in agreement once they rest', async () => {
