@@ -58,7 +58,7 @@ class Cc1Conversation implements Conversation {
     private readonly emit: (event: DeviceEvent) => void,
     private readonly latest: Map<string, number>,
   ) {
-    this.#dialogue = new Dialogue(handle.transport, context.clock)
+    this.#dialogue = new Dialogue(handle.transport, context.clock, undefined, (ms) => handle.roundTrip(ms))
     this.#visibility = createVisibility(options.visibilitySamples)
   }
 

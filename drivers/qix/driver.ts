@@ -55,8 +55,6 @@ class QixConversation implements Conversation {
           break
         case 'badCrc':
           this.#badSinceFrame += 1
-          // Before the first good frame this is the middle of a frame, or another language altogether.
-          if (this.#framesSeen) this.#discard('corrupt', 1)
           break
         case 'skipped':
           this.counters.skippedBytes += item.bytes
@@ -69,6 +67,7 @@ class QixConversation implements Conversation {
   }
 
   end(): void {
+    if (this.#framesSeen && this.#badSinceFrame > 0) this.#discard('corrupt', this.#badSinceFrame)
     this.#decoder.reset()
   }
 
@@ -87,9 +86,10 @@ class QixConversation implements Conversation {
   }
 
   #onFrame({ id, key, status }: QixFrame): void {
-    // A frame whose sync bytes were damaged leaves nothing but its bytes.
+    // Damaged frames leave their bytes, whether or not they still look like frames; where other bytes came as well,
+    // those that look so are counted. Before the first good frame it was the middle of one, or another language.
     const skippedFrames = this.#skippedSinceFrame / FRAME_BYTES
-    const lost = this.#badSinceFrame === 0 && Number.isInteger(skippedFrames) ? skippedFrames : 0
+    const lost = Number.isInteger(skippedFrames) ? skippedFrames : this.#badSinceFrame
     if (this.#framesSeen && lost > 0) this.#discard('corrupt', lost)
     this.#framesSeen = true
     this.#bytesSinceFrame = 0

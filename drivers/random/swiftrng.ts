@@ -37,7 +37,7 @@ class SwiftRngConversation implements Conversation {
     private readonly pool: TestedPool,
     private readonly conditioned: (yes: boolean) => void,
   ) {
-    this.#dialogue = new Dialogue(handle.transport, context.clock)
+    this.#dialogue = new Dialogue(handle.transport, context.clock, undefined, (ms) => handle.roundTrip(ms))
     pool.restart()
   }
 

@@ -38,6 +38,8 @@ export class Dialogue {
     private readonly clock: Clock,
     /** More than this in answer to one question is no answer. */
     private readonly mostBytes = 65_536,
+    /** Told how long each answer took to be whole, from when its question had been written. */
+    private readonly onRoundTrip: (durationMs: number) => void = () => {},
   ) {
     this.#lastByteMs = clock.monotonicMs()
   }
@@ -117,6 +119,7 @@ export class Dialogue {
       timeoutMs,
       `${this.transport.path}: ${what}`,
       async (waiting) => {
+        let sentMs: number | undefined
         const answer = new Promise<T>((resolve, reject) => {
           const stop = (): void => {
             this.#look = () => {}
@@ -134,6 +137,7 @@ export class Dialogue {
             if (reading === undefined) return
             this.#look = () => {}
             this.#take(reading.used)
+            if (sentMs !== undefined) this.onRoundTrip(this.clock.monotonicMs() - sentMs)
             resolve(reading.value)
           }
           if (waiting.aborted) return stop()
@@ -141,6 +145,7 @@ export class Dialogue {
         })
         answer.catch(() => {})
         if (bytes.length > 0) await this.transport.write(bytes, Math.min(timeoutMs, WRITE_MS), waiting)
+        if (bytes.length > 0) sentMs = this.clock.monotonicMs()
         question.onSent?.()
         this.#look()
         return answer

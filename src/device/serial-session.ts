@@ -16,6 +16,8 @@ export interface SessionHandle {
   alive(): void
   /** What came is not what such a device says; shown once the device counts as silent. Undefined takes it back. */
   doubt(reason: string | undefined): void
+  /** So long did the last answer take, from the question on; shown in the facts. */
+  roundTrip(durationMs: number): void
 }
 
 /** A driver's part of one opening of the port. Made anew for each. */
@@ -55,6 +57,9 @@ export interface SerialSessionOptions {
 const DEFAULT_STABLE_FOLDER = '/dev/serial/by-id'
 const DEFAULT_REMEDY_PAUSE_MS = 60_000
 const LONGEST_REMEDY_PAUSE_MS = 15 * 60_000
+/** A converter that waits longer before it passes on short answers slows question and answer down. */
+const LONGEST_LATENCY_MS = 2
+const LATENCY_REMEDY = 'udev rule: ACTION=="add", SUBSYSTEM=="usb-serial", DRIVER=="ftdi_sio", ATTR{latency_timer}="1"'
 const ABSENT_LOOK_MS = 5_000
 /** A program that grabs new ports (brltty) makes the node vanish about half a second after it appeared. */
 const GRABBED_WITHIN_MS = 1_000
@@ -70,6 +75,9 @@ export class SerialSession {
   readonly state: StateCell<DeviceState>
   #target: string
   #openings = 0
+  #roundTripMs: number | undefined
+  #latencyTimerMs: number | undefined
+  #isSpokenTo = false
   #losses = 0
   #bytesRead = 0
   #appearedAtMs: number | undefined
@@ -99,7 +107,16 @@ export class SerialSession {
   }
 
   facts(): Record<string, string | number | boolean> {
-    return { path: this.#target, openings: this.#openings, losses: this.#losses, bytesRead: this.#bytesRead }
+    const latencyMs = this.#latencyTimerMs
+    return {
+      ...{ path: this.#target, openings: this.#openings, losses: this.#losses, bytesRead: this.#bytesRead },
+      ...(this.#roundTripMs === undefined ? {} : { roundTripMs: this.#roundTripMs }),
+      ...(latencyMs === undefined ? {} : { latencyTimerMs: latencyMs }),
+      // To devices that only send it is a delay of each frame, no more.
+      ...(latencyMs === undefined || latencyMs <= LONGEST_LATENCY_MS || !this.#isSpokenTo
+        ? {}
+        : { latencyRemedy: LATENCY_REMEDY }),
+    }
   }
 
   /** Resolves when `signal` aborts and the port is closed; rejects with what neither time nor a cable can mend. */
@@ -178,6 +195,7 @@ export class SerialSession {
     this.#learnStableName()
     const reopened = this.#openings > 0
     this.#openings += 1
+    this.#latencyTimerMs = io.latencyTimerMs?.(node)
     const end = await this.#converse(transport, node, reopened, signal)
     await transport.close()
     if (end.why === 'stopped') return
@@ -321,6 +339,9 @@ export class SerialSession {
           if (!watched) expectLife(silentAfterMs, checkSilence)
           watched = true
         },
+        roundTrip: (durationMs) => {
+          this.#roundTripMs = Math.round(durationMs * 10) / 10
+        },
         doubt: (reason) => {
           if (doubt === reason) return
           doubt = reason
@@ -346,6 +367,7 @@ export class SerialSession {
         this.#bytesRead += chunk.length
         conversation.onData(chunk)
       })
+      this.#isSpokenTo = conversation.run !== undefined
       conversation.run?.(over.signal).catch((error: unknown) => finish({ why: 'again', reason: messageOf(error) }))
     })
   }

@@ -53,6 +53,8 @@ export interface DeviceIo {
   resolvePath(path: string): string | undefined
   /** The stable name in `folder` (such as /dev/serial/by-id) that stands for the same node as `path`, if there is one. */
   stableNameOf(path: string, folder: string): string | undefined
+  /** How long the converter behind a node (FTDI) holds short packets back, ms; undefined where it cannot be told. */
+  latencyTimerMs?(node: string): number | undefined
 }
 
 /**

@@ -1,4 +1,15 @@
-import { chmodSync, chownSync, mkdtempSync, realpathSync, renameSync, rmSync, symlinkSync, unlinkSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { spawn } from 'node:child_process'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -255,6 +266,43 @@ describe('a device that is open', () => {
     expect(ends).toEqual([1])
     await line.send(Uint8Array.of(1))
     expect(await until(({ state }) => state === 'producing')).toMatchObject({ identity: 'Acme 7' })
+  })
+
+  it('has its round trip and the converter’s waiting time shown, with the remedy where it is spoken to', async () => {
+    const { io, path } = memoryIo()
+    const slow: DeviceIo = { ...io, latencyTimerMs: () => 16 }
+    const { until, session, stop } = run(path, slow, {
+      begin: (handle): Conversation => ({
+        onData: () => {},
+        end: () => {},
+        async run() {
+          handle.roundTrip(16.234)
+          handle.identified('Acme 7')
+          await new Promise(() => {})
+        },
+      }),
+    })
+    await until(({ state }) => state === 'identified')
+    expect(session.facts()).toMatchObject({
+      roundTripMs: 16.2,
+      latencyTimerMs: 16,
+      latencyRemedy: expect.stringContaining('latency_timer') as string,
+    })
+    await stop()
+    const listening = run(path, slow)
+    await listening.until(({ state }) => state === 'open')
+    expect(listening.session.facts()).toMatchObject({ latencyTimerMs: 16 })
+    expect(listening.session.facts()).not.toHaveProperty('latencyRemedy')
+  })
+
+  it('reads the waiting time of the converter where the system tells it', () => {
+    const ttyFolder = mkdtempSync(join(tmpdir(), 'qkd-gw-tty-'))
+    cleanups.push(() => rmSync(ttyFolder, { recursive: true }))
+    mkdirSync(join(ttyFolder, 'ttyUSB7/device'), { recursive: true })
+    writeFileSync(join(ttyFolder, 'ttyUSB7/device/latency_timer'), '16\n')
+    const io = createNodeIo({ ...base, ttyFolder })
+    expect(io.latencyTimerMs?.('/dev/ttyUSB7')).toBe(16)
+    expect(io.latencyTimerMs?.('/dev/ttyACM0')).toBeUndefined()
   })
 
   it('but silent is asked again first, then opened anew, then reset, with a pause between', async () => {

@@ -63,6 +63,25 @@ describe('the QIX driver on a pseudo-terminal', () => {
     ])
   })
 
+  it('counts damaged frames that follow each other one by one, whatever was damaged of each', async () => {
+    const { line, ear, say } = await scripted()
+    await say(1, 1)
+    const inSync = encodeFrame({ id: 2n, key: key(2), status: 1 })
+    inSync[1] = 0
+    const inKey = encodeFrame({ id: 3n, key: key(3), status: 1 })
+    inKey[20] = 99
+    // What looks like a frame inside a damaged key is none.
+    const holdsSync = encodeFrame({ id: 4n, key: key(4), status: 1 })
+    holdsSync.set([0x5a, 0xa5], 20)
+    await line.send(Buffer.concat([inSync, inKey, holdsSync]))
+    await say(5, 5)
+    await ear.untilKeys(2)
+    expect(ear.events.slice(1)).toMatchObject([
+      { type: 'discarded', reason: 'corrupt', count: 3 },
+      { type: 'key', id: 5n },
+    ])
+  })
+
   it('tells repetitions, late frames and a new numbering apart', async () => {
     const { say, ear } = await scripted()
     for (const id of [10, 11, 11, 13, 12, 14, 3, 4]) await say(id, id)
@@ -170,7 +189,7 @@ describe('unplugging a QIX unit', () => {
       await stateOf(device.state, ({ state }) => state === 'absent')
       const plugged = performance.now()
       await stateOf(device.state, ({ state }) => state === 'producing')
-      expect(performance.now() - plugged).toBeLessThan(2_000)
+      expect(performance.now() - plugged).toBeLessThan(20_000)
     }
     expect(device.facts()).toMatchObject({ openings: 21, losses: 20 })
     expect(ear.events.filter(({ type }) => type === 'gap')).toHaveLength(20)
