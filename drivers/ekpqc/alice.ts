@@ -50,15 +50,20 @@ export function createAlice(context: RoleContext, session: PairSession): Role {
     context.step(runId, 2, "Bob's board waits for light; Alice's shows the 16 pulses (16 s)")
     await port.board.transmit()
     if (ended.signal.aborted) return wipe(digits)
-    await call('StopDetecting', CALL_MS, (signal) => peer.stopDetecting(0n, signal)).catch((error: unknown) => {
+    // Bob may ask about the bases before his answer to this call is here.
+    runs.set(runId, digits)
+    try {
+      await call('StopDetecting', CALL_MS, (signal) => peer.stopDetecting(0n, signal))
+    } catch (error) {
+      runs.delete(runId)
+      wipe(digits)
       if (isRefusal(error)) throw error
       throw new GatewayError(
         'E_PEER_UNREACHABLE',
         `run ${runId}: it is unknown whether the peer counted it (${messageOf(error)}), and both sides must count alike`,
         { remedy: 'start the session again', cause: error },
       )
-    })
-    runs.set(runId, digits)
+    }
     for (const oldest of runs.keys()) {
       if (runs.size <= KEPT_RUNS) break
       wipe(runs.get(oldest) ?? new Uint8Array())

@@ -5,7 +5,7 @@ import { emulator } from '../../../drivers/ekpqc/emulator.js'
 import { systemClock } from '../../../src/base/clock.js'
 import { createMemoryLines } from '../../../src/io/memory-line.js'
 import { silentLogger } from '../../../src/observe/log.js'
-import { isPairDevice, type PairDevice } from '../../../src/device/pair-contract.js'
+import { type FrameAnswers, isPairDevice, type PairDevice } from '../../../src/device/pair-contract.js'
 import { type Attached, attach, untilDevice } from '../support/attached.js'
 import { peerOf, record, seededRandom, sessionWith } from '../support/pair.js'
 
@@ -217,6 +217,27 @@ describe('a BB84 lesson with Eve between the two boards', () => {
     expect(qber).toBe(0)
     expect(told).not.toContain('measures and resends')
   }, 60_000)
+})
+
+describe("Alice's board", () => {
+  it('has her run at hand when Bob asks about it before his answer that the run is over', async () => {
+    const alice = await end('alice', newFibre(), false, {})
+    const asked = new Promise<readonly FrameAnswers[]>((resolve, reject) => {
+      const session = sessionWith(
+        peerOf({
+          startDetecting: async () => {},
+          stopDetecting: async () => {
+            const frames = [{ frameId: 0n, bases: new Uint8Array(16) }]
+            const answer = alice.pair.pair.services.verifyBases?.(frames, new AbortController().signal)
+            await answer?.then(resolve, reject)
+          },
+        }),
+      )
+      void alice.pair.pair.prepare(session).then(() => alice.pair.pair.start('byId'))
+    })
+    expect((await asked)[0]).toMatchObject({ frameId: 0n })
+    await alice.stop()
+  })
 })
 
 describe('a BB84 lesson in which something goes wrong', () => {
