@@ -13,8 +13,6 @@ import { createFrameStore } from './frame-store.js'
 import { compareBases, packSifted, qubitsFromRandom, type SiftedFrame } from './protocol.js'
 import { CALL_MS, keysOf, QUIESCE_MS, reportBlock, type Role, type RoleContext } from './role.js'
 
-/** Upstream's Alice waits this long for a frame that she is asked about before it is there. */
-const FRAME_WAIT_MS = 500
 const KEPT_FRAMES = 64
 const MOST_FRAMES_A_CALL = 64
 /** Tries to begin one frame before the session is given up. */
@@ -132,7 +130,7 @@ export function createAlice(context: RoleContext, session: PairSession): Role {
 
   async function verifyBases(asked: readonly FrameBases[], signal: AbortSignal): Promise<readonly FrameAnswers[]> {
     check(asked)
-    const untilMs = clock.monotonicMs() + FRAME_WAIT_MS
+    const untilMs = clock.monotonicMs() + options.frameWaitMs
     for (const { frameId } of asked) {
       const leftMs = Math.max(0, untilMs - clock.monotonicMs())
       if (!(await frames.until(frameId, leftMs, AbortSignal.any([signal, ended.signal])))) {

@@ -28,6 +28,9 @@ export interface SeatPlayer {
   close(): void
 }
 
+/** What a device reports last of a block. */
+const lastFigure = 'figure Sifting/Bytes Produced'
+
 interface Open {
   toSite: TraceItem[]
   toPeer: TraceItem[]
@@ -36,7 +39,8 @@ interface Open {
   statistics: TraceItem[]
 }
 
-const soon = (): AbortSignal => AbortSignal.timeout(15_000)
+/** Frames of 100,000 qubits take long on a machine that has much else to do. */
+const soon = (): AbortSignal => AbortSignal.timeout(60_000)
 
 export async function startSeatPlayer(seat: Seat): Promise<SeatPlayer> {
   const site = new Server()
@@ -117,7 +121,9 @@ class Player {
     addUnary(server, IDetector.method.stopDetecting, () => {
       const answer = this.#toPeer('IDetector/StopDetecting')
       // The player's Bob measures all as it was sent, and asks about the frame.
-      void this.#verify(this.#photons).catch(() => {})
+      void this.#verify(this.#photons).catch((error: unknown) => {
+        this.#answer('ISift/VerifyBases', { summary: String(error) })
+      })
       return answer
     })
     addUnary(server, ISession.method.sessionStarting, (from) =>
@@ -156,8 +162,12 @@ class Player {
       details: {},
       initiatorAddress: peer,
     })
-    await this.#nth('IPhotonSim/OnPhoton', frames + 1)
     await this.#answered('ISift/VerifyBases', frames)
+    // Keys and figures come on other connections than the answers.
+    await this.#nth('keys', frames)
+    await this.#nth(lastFigure, frames)
+    // From here on there is the length of a frame to cut it short.
+    await this.#nth('IPhotonSim/OnPhoton', frames + 1)
     stop.abort()
     await this.#unary('IDevice/EndSession', false, IDevice.method.endSession, {})
     await this.#answered('ISift/VerifyBases', frames + 1)
@@ -184,7 +194,8 @@ class Player {
     }
     await this.#unary('ISession/SessionEnding', true, ISession.method.sessionEnding, {})
     // A statistic of the session's end follows; then the site hangs up.
-    await new Promise((resolve) => setTimeout(resolve, 200))
+    await this.#nth('keys', frames + 1)
+    await this.#nth('figure ', 1)
     stop.abort()
     await this.#unary('IDevice/EndSession', false, IDevice.method.endSession, {})
     await this.#unary('IDevice/EndSession', false, IDevice.method.endSession, {})
@@ -200,6 +211,7 @@ class Player {
         this.#trace.keys.push({ method: 'IDevice/WaitForSession', summary })
         this.#received += keyData.length
         this.#figures.received(keyData.length, this.#received, 0)
+        this.#calls.emit('keys')
       }
     }
     const statistics = async (): Promise<void> => {
@@ -207,6 +219,7 @@ class Player {
       for await (const report of serverStream(device, IReporting.method.getStatistics, filter, options)) {
         const fields = this.#rename(treeOf(SiteAgentReportSchema, report))
         this.#trace.statistics.push({ method: 'IReporting/GetStatistics', fields })
+        this.#calls.emit(`figure ${report.path.join('/')}`)
       }
     }
     keys().catch(() => {})
