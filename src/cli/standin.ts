@@ -1,10 +1,13 @@
 import { Option, type Command } from 'commander'
 import type { CliEnvironment } from './environment.js'
+import { addStandinDummy } from './standin-dummy.js'
 import { addStandinSiteAgent } from './standin-site-agent.js'
 
 /** `qkd-gw standin …`: the built-in stand-ins as processes of their own, for demonstrations and for trying things out. */
 export function addStandinCommand(program: Command, env: CliEnvironment): void {
-  const standin = program.command('standin').description('run a stand-in on loopback: an SSH server or a SiteAgent')
+  const standin = program
+    .command('standin')
+    .description('run a stand-in on loopback: an SSH server, a SiteAgent or a Dummy device')
   standin
     .command('sshd')
     .description('an SSH server that grants reverse tunnels; says what happens in JSON lines, takes faults on stdin')
@@ -40,4 +43,5 @@ export function addStandinCommand(program: Command, env: CliEnvironment): void {
       },
     )
   addStandinSiteAgent(standin, env)
+  addStandinDummy(standin, env)
 }
