@@ -43,6 +43,7 @@ export interface AttachFlags {
   verbose?: number
   quiet?: number
   config?: string
+  device?: string
 }
 
 const collect = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value]
@@ -55,6 +56,7 @@ export function declareAttachFlags(command: Command): Command {
       '-c, --config <file>',
       "TOML or JSON: our own configuration, or a CQPToolkit device program's file as it is",
     )
+    .option('-d, --device <path>', 'the device, instead of the argument')
     .option('--driver <name>', 'driver (default: recognised by the USB strings; see qkd-gw devices)')
     .addOption(new Option('--side <side>', 'end of the fibre').choices(['alice', 'bob'] as const))
     .option('-a, --alice', 'the same as --side alice')
@@ -91,7 +93,7 @@ export function declareAttachFlags(command: Command): Command {
       'the listener on the server (default: all addresses, port 9000; see below)',
     )
     .option('--control-address <host:port>', 'what to register instead of the listener')
-    .option('-k, --control-addr <host:port>', 'the same as --control-address')
+    .option('-k, --control-addr <host:port>', 'what to register, and the port of the listener, as in a device file')
     .option('--require-post-quantum', 'refuse a tunnel whose key exchange a quantum computer could break')
     .option('--jump <user@host[:port]>', 'go to the server through this host')
     .option('--proxy <url>', 'go to the server through http://host:port or socks5://host:port')
@@ -176,6 +178,19 @@ function defined<T extends object>(fields: { [K in keyof T]: T[K] | undefined })
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as T
 }
 
+/** `--control-addr` says where others call and so on which port the server listens, as `controlAddress` of a file does. */
+function remoteListenOf(flags: AttachFlags): string | undefined {
+  if (flags.remoteListen !== undefined || flags.controlAddr === undefined) return flags.remoteListen
+  return /:(\d+)$/.exec(flags.controlAddr)?.[1]
+}
+
+function deviceOf(argument: string | undefined, flags: AttachFlags): string | undefined {
+  if (argument !== undefined && flags.device !== undefined && argument !== flags.device) {
+    throw new GatewayError('E_USAGE', `two devices named: ${argument} and --device ${flags.device}`)
+  }
+  return argument ?? flags.device
+}
+
 /** Flags as configuration. `device` is the argument. Throws E_USAGE for flags that contradict each other. */
 export function flagsToConfig(device: string | undefined, flags: AttachFlags): Config {
   const tls = tlsOf(flags)
@@ -190,7 +205,7 @@ export function flagsToConfig(device: string | undefined, flags: AttachFlags): C
         })
   return {
     device: defined<NonNullable<Config['device']>>({
-      path: device,
+      path: deviceOf(device, flags),
       driver: flags.driver,
       side: sideOf(flags),
       id: flags.id,
@@ -208,7 +223,7 @@ export function flagsToConfig(device: string | undefined, flags: AttachFlags): C
       identity: flags.identity,
       knownHosts: flags.knownHosts,
       fingerprints: flags.fingerprint,
-      remoteListen: flags.remoteListen,
+      remoteListen: remoteListenOf(flags),
       controlAddress: flags.controlAddress ?? flags.controlAddr,
       requirePostQuantum: flags.requirePostQuantum,
       jumpHost: flags.jump,
