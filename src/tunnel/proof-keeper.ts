@@ -1,5 +1,6 @@
 /** Keeps asking for proof as long as one connection lives, and says what came of it. */
 import type { StateCell } from '../base/cell.js'
+import type { Timer } from '../base/clock.js'
 import { GatewayError } from '../base/errors.js'
 import { formatHostPort } from '../base/host-port.js'
 import type { TunnelState } from './contract.js'
@@ -26,6 +27,8 @@ export class ProofKeeper {
   #viaSshWarning: string | undefined
   #lastReason = ''
   #subject: ProofSubject | undefined
+  /** Ends `proven` where no further call came back in time, whatever keeps it. */
+  #lapse: Timer | undefined
 
   constructor(private readonly parts: ProofKeeperParts) {
     this.#prover = new Prover(parts.options.probe, parts.timings, (reason) => this.#doubted(reason))
@@ -40,6 +43,14 @@ export class ProofKeeper {
    * worth replacing: it is destroyed then, with the reason.
    */
   async run(subject: ProofSubject, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#keepProving(subject, signal)
+    } finally {
+      this.#lapse?.cancel()
+    }
+  }
+
+  async #keepProving(subject: ProofSubject, signal: AbortSignal): Promise<void> {
     const { options, timings, retry, nudge } = this.parts
     const { clock } = options
     this.#subject = subject
@@ -59,9 +70,10 @@ export class ProofKeeper {
         provenSinceMs ??= clock.monotonicMs()
         if (clock.monotonicMs() - provenSinceMs >= timings.resetAfterProvenMs) retry.reset()
         if (!hole) this.#proven(subject, proof)
+        await this.#prover.lookFromHere(subject, signal)
         if (hole || clock.monotonicMs() >= largeDueMs) {
           largeDueMs = clock.monotonicMs() + timings.largeProbeIntervalMs
-          const why = await this.#large(subject, signal)
+          const why = await this.#prover.proveLarge(subject, timings.largeProbeBytes, signal)
           if (why !== undefined) this.#largeFailed(subject, why)
           else if (hole || this.parts.cell.value.state === 'degraded') this.#proven(subject, proof)
           hole = why !== undefined
@@ -90,21 +102,6 @@ export class ProofKeeper {
     }
   }
 
-  /** No small call goes out meanwhile: where it takes long, the tunnel is no longer as lately proven as `proven` says. */
-  async #large(subject: ProofSubject, signal: AbortSignal): Promise<string | undefined> {
-    const { options, timings } = this.parts
-    const late = options.clock.after(timings.probeTimeoutMs, () =>
-      this.#doubted(
-        `a large message (${timings.largeProbeBytes} bytes) is not back after ${timings.probeTimeoutMs} ms`,
-      ),
-    )
-    try {
-      return await this.#prover.proveLarge(subject, timings.largeProbeBytes, signal)
-    } finally {
-      late.cancel()
-    }
-  }
-
   /** `proven` is not said any longer than it is so, also while the cause is still being looked for. */
   #doubted(why: string): void {
     const { cell, onReason, options } = this.parts
@@ -121,6 +118,11 @@ export class ProofKeeper {
     const { listener, controlAddress } = subject
     const { cell, hosts, options } = this.parts
     const before = cell.value
+    const { probeIntervalMs, probeTimeoutMs } = this.parts.timings
+    this.#lapse?.cancel()
+    this.#lapse = options.clock.after(probeIntervalMs + probeTimeoutMs, () =>
+      this.#doubted(`none has for ${probeIntervalMs + probeTimeoutMs} ms`),
+    )
     hosts.proven(proof.via, controlAddress, proof.originator)
     this.#viaSshWarning =
       proof.via === 'here'

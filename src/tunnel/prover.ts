@@ -47,9 +47,8 @@ export class Prover {
 
   /** One round: from here, else through SSH, else a diagnosis. Rejects only with E_CANCELLED. */
   async prove(subject: ProofSubject, signal: AbortSignal): Promise<Proof> {
-    const lookFromHere = this.#preferred === 'here' || this.#throughSshInARow >= LOOK_FROM_HERE_EVERY
     let here: Attempt | undefined
-    if (lookFromHere) {
+    if (this.#preferred === 'here') {
       this.#throughSshInARow = 0
       here = await this.#fromHere(subject, 0, signal)
       // One lost call of many is no reason to doubt the way.
@@ -80,6 +79,15 @@ export class Prover {
       return this.prove(subject, signal)
     }
     return { proven: false, error: await this.#diagnose(subject, here, there, signal) }
+  }
+
+  /** Where only the way through SSH was proven: looks now and then whether the control address can be dialled from here again. */
+  async lookFromHere(subject: ProofSubject, signal: AbortSignal): Promise<void> {
+    if (this.#preferred === 'here' || this.#throughSshInARow < LOOK_FROM_HERE_EVERY) return
+    this.#throughSshInARow = 0
+    const here = await this.#fromHere(subject, 0, signal)
+    if (here.result === 'ourselves') this.#preferred = 'here'
+    else this.#notFromHere = here.reason
   }
 
   /** A large message the way that was last proven; undefined where it came back, else the reason. */

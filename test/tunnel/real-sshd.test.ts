@@ -135,12 +135,13 @@ describe("a tunnel to Debian's sshd", () => {
     const port = await freePort()
     const { createSelf } = await import('./self.js')
     const self = createSelf()
+    let isClosed = true
     const running = runTunnel(
       {
         ...sshd.options,
         remoteListen: { host: '127.0.0.1', port },
         probe: (request) =>
-          request.stream === undefined
+          request.stream === undefined && isClosed
             ? Promise.resolve({ result: 'unreachable', reason: 'no route from here' })
             : self.probe(request),
       },
@@ -148,6 +149,14 @@ describe("a tunnel to Debian's sshd", () => {
     )
     expect((await running.until('proven')).via).toBe('ssh')
     expect(running.tunnel.warnings().join()).toMatch(/no route from here.*whether the other site does is not shown/)
+    isClosed = false
+    await new Promise<void>((resolve) => {
+      running.tunnel.state.subscribe((state) => {
+        if (state.state === 'proven' && state.via === 'here') resolve()
+      })
+    })
+    expect(running.states.filter((state) => state.state === 'degraded')).toEqual([])
+    expect(running.tunnel.warnings().join()).not.toMatch(/no route from here/)
   })
 
   it('comes back after sshd was killed and started again', async () => {
