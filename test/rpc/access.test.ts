@@ -130,6 +130,66 @@ describe('the policy', () => {
     expect(createAccessPolicy({ siteHostAddresses: () => [] }).warnings(false)).toEqual([])
   })
 
+  /** Who stands for a class, by each way of being taken for it. */
+  const callers: Record<CallerClass, readonly [string, Originator, Partial<AccessOptions>][]> = {
+    site: [
+      ['from the host of the tunnel', tunnel('45.55.2.5'), {}],
+      ['by certificate, hidden', { ...hidden, certificate: 'A-site-agent' }, { siteCertificates: ['A-site-agent'] }],
+    ],
+    loopback: [['on the local port', local('127.0.0.1'), {}]],
+    peer: [
+      ["as the session's", tunnel('198.51.100.7'), { sessionPeer: () => 'peer' }],
+      ['by address', tunnel('198.51.100.7'), { peerAddresses: () => ['198.51.100.7'], peersAreNamed: true }],
+      [
+        'by certificate',
+        { ...hidden, certificate: 'B-gateway' },
+        { peerCertificates: ['B-gateway'], peersAreNamed: true },
+      ],
+      ['by allowance', tunnel('198.51.100.7'), { allowPeers: ['198.51.100.0/24'] }],
+    ],
+    allowed: [
+      ['by address', tunnel('203.0.113.9'), { allowKeys: ['203.0.113.9'] }],
+      ['by certificate', { ...hidden, certificate: 'ops' }, { allowKeys: ['cert:ops'] }],
+      ['though hidden', hidden, { allowKeys: ['hidden'] }],
+    ],
+    anyone: [
+      ['from elsewhere', tunnel('203.0.113.9'), {}],
+      ['whose address is hidden', hidden, {}],
+      [
+        'with a certificate that nobody names',
+        { ...hidden, certificate: 'stranger' },
+        { siteCertificates: ['A-site-agent'] },
+      ],
+    ],
+  }
+  const classes: CallerClass[] = ['site', 'loopback', 'peer', 'allowed', 'anyone']
+  /** Written down once more, so that neither the page nor the code is held against itself. */
+  const matrix: Record<MethodGroup, readonly (0 | 1)[]> = {
+    keys: [1, 1, 0, 1, 0],
+    session: [1, 1, 1, 1, 1],
+    pair: [1, 1, 1, 1, 0],
+    look: [1, 1, 1, 1, 0],
+    open: [1, 1, 1, 1, 1],
+  }
+
+  describe.each(
+    Object.keys(METHOD_GROUPS).map((path) => (path.endsWith('/') || path.endsWith('.') ? `${path}X` : path)),
+  )('%s', (method) => {
+    it.each(classes)(
+      'is decided for %s as the table says, and a refusal names the line that would allow it',
+      (caller) => {
+        const group = groupOf(method)
+        for (const [how, originator, options] of callers[caller]) {
+          const policy = createAccessPolicy({ siteHostAddresses: () => ['45.55.2.5'], ...options })
+          const verdict = policy.decide(method, originator, none)
+          expect(verdict.allowed, `${caller} ${how}`).toBe(matrix[group][classes.indexOf(caller)] === 1)
+          if (!verdict.allowed)
+            expect(verdict.allowingLine, how).toMatch(/^server\.(allow|allowPeers|allowLook) = \[".+"\]$/)
+        }
+      },
+    )
+  })
+
   it('is what docs/access.md says', () => {
     const text = readFileSync(new URL('../../docs/access.md', import.meta.url), 'utf8')
     const columns: CallerClass[] = ['site', 'loopback', 'peer', 'allowed', 'anyone']
