@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it, vi } from 'vitest'
+import { startCli } from '../support/cli.js'
 import { ADDRESSES, SERVER_NAME, startNetLab, type NetLab } from '../tunnel/net-lab.js'
 import { startRealSshd, type RealSshd } from '../tunnel/real-sshd.js'
 import {
