@@ -62,7 +62,11 @@ class BoardConversation implements Conversation {
       board,
       threshold,
       // Opening the port anew pulls DTR, and that resets the board: the only way to call a run off.
-      reset: (reason) => this.#reset(new GatewayError('E_DEVICE_IO', `${reason}; resetting the board`)),
+      reset: (reason) => {
+        const text = `${reason}; resetting the board`
+        this.context.log.warn(text)
+        this.#reset(new GatewayError('E_DEVICE_IO', text))
+      },
     })
     while (!signal.aborted) {
       await Promise.race([sleep(clock, PING_MS / speed, signal).catch(() => {}), wasReset])
