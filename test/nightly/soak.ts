@@ -14,7 +14,8 @@ import { messageOf } from '../../src/base/errors.js'
 import { Soak, type SoakResult } from './soak/soak.js'
 import { Stuck } from './soak/waiting.js'
 
-const programs = ['cpp', 'fork', 'java'] as const
+/** At both sites, or left + right. */
+const programs = ['cpp', 'fork', 'java', 'cpp+java', 'java+cpp'] as const
 
 function usage(text: string): never {
   process.stderr.write(

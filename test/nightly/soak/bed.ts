@@ -8,12 +8,32 @@ import { longestSlownessMs } from './moments.js'
 import { Operator } from './operator.js'
 import { said, type Said } from './said.js'
 import { Sessions, type ComparedSession } from './sessions.js'
+import { MixedStores } from './mixed.js'
 import { SoakSite, type SiteProgram } from './site.js'
 import { Stores, type ComparedStore, type StoreLedger } from './stores.js'
 import { pause, poll } from './waiting.js'
 
+/** The same SiteAgent at both sites, or the left one's + the right one's. */
+export type BedProgram = SiteProgram | 'cpp+java' | 'java+cpp'
+
+export function programAt(program: BedProgram, name: SiteName): SiteProgram {
+  switch (program) {
+    case 'cpp+java':
+      return name === 'A' ? 'cpp' : 'java'
+    case 'java+cpp':
+      return name === 'A' ? 'java' : 'cpp'
+    default:
+      return program
+  }
+}
+
+/** A Java site begins to number anew with each session and never stops a link. */
+export function hasJava(program: BedProgram): boolean {
+  return programAt(program, 'A') === 'java' || programAt(program, 'B') === 'java'
+}
+
 export interface BedOptions {
-  readonly program: SiteProgram
+  readonly program: BedProgram
   readonly seed: number
   readonly keysPerSecond: number
   /** Arguments of Node that start the command line under test. */
@@ -47,14 +67,15 @@ export class Bed {
     const tag = `S${process.pid.toString(36)}`
     const site = (name: SiteName): SoakSite =>
       new SoakSite(name, {
-        ...{ program, command, keysPerSecond, tag, clientKeyFile, authorizedKeysFile },
+        ...{ program: programAt(program, name), command, keysPerSecond, tag, clientKeyFile, authorizedKeysFile },
         pairSeed: `soak ${seed}`,
         folder: this.#folder,
         signal: this.signal,
         onLog: (at, text) => options.trace(`${at}  ${text}`),
       })
     this.sites = { A: site('A'), B: site('B') }
-    this.stores = program === 'java' ? sessionsOf(this.sites) : storesOf(this.sites)
+    this.stores =
+      program === 'java' ? sessionsOf(this.sites) : hasJava(program) ? mixedOf(this.sites) : storesOf(this.sites)
   }
 
   async start(): Promise<void> {
@@ -122,14 +143,14 @@ export class Bed {
   async quiet(): Promise<void> {
     this.operator.rest()
     // A Java SiteAgent never stops a link: it loses its streams.
-    if (this.options.program === 'java') this.both.forEach((site) => site.part('site-agent').send('kill-streams'))
-    else await this.operator.endBoth()
+    for (const site of this.both) if (site.program === 'java') site.part('site-agent').send('kill-streams')
+    for (const site of this.both) if (site.program !== 'java') await this.operator.end(site.name)
     await pause(longestSlownessMs + 40, this.signal)
   }
 
   /** A stop after which nothing is owed, as long as nothing dies. */
   async stopInOrder(): Promise<void> {
-    if (this.options.program === 'java') {
+    if (hasJava(this.options.program)) {
       // The devices fall silent, and what is under way arrives.
       this.both.forEach((site) => site.part('emulator').send(`hang ${silenceMs}`))
       await pause(silenceMs - 500, this.signal)
@@ -157,22 +178,30 @@ export class Bed {
   }
 }
 
-function storesOf({ A, B }: Readonly<Record<SiteName, SoakSite>>): StoreLedger {
-  const store = (site: SoakSite): ComparedStore => ({
+function storeOf(site: SoakSite): ComparedStore {
+  return {
     keys: () => site.keys(),
     digest: (from, count) => site.digest(from, count),
     get batches() {
       return site.arrivals.batches
     },
-  })
-  return new Stores({ A: store(A), B: store(B) })
+  }
+}
+
+function sessionOf(site: SoakSite): ComparedSession {
+  const { reader, ofReader, batches } = site.arrivals
+  return { reader, keys: ofReader, batches, digest: (from, count) => site.digest(from, count) }
+}
+
+function storesOf({ A, B }: Readonly<Record<SiteName, SoakSite>>): StoreLedger {
+  return new Stores({ A: storeOf(A), B: storeOf(B) })
 }
 
 function sessionsOf({ A, B }: Readonly<Record<SiteName, SoakSite>>): StoreLedger {
-  const session = (site: SoakSite): ComparedSession => {
-    const { reader, ofReader, batches } = site.arrivals
-    const digest = (from: number, count: number): Promise<string> => site.digest(from, count)
-    return { reader, keys: ofReader, batches, digest }
-  }
-  return new Sessions({ A: () => session(A), B: () => session(B) })
+  return new Sessions({ A: () => sessionOf(A), B: () => sessionOf(B) })
+}
+
+function mixedOf({ A, B }: Readonly<Record<SiteName, SoakSite>>): StoreLedger {
+  const [cpp, java] = A.program === 'java' ? [B, A] : [A, B]
+  return new MixedStores(storeOf(cpp), () => sessionOf(java), { cpp: cpp.name, java: java.name })
 }

@@ -2,7 +2,7 @@
 import type { Random } from '../../../src/base/random.js'
 import type { SiteName } from '../../../src/demo/site.js'
 import { between, oneOf, weighted } from './seeded.js'
-import type { SiteProgram } from './site.js'
+import type { BedProgram } from './bed.js'
 
 export type Ending =
   | { readonly kind: 'stop'; readonly at: SiteName }
@@ -43,9 +43,22 @@ const cppChoices: readonly Choice[] = [...disasters, { weight: 10, make: (_, at)
 /** A Java SiteAgent never stops a link. */
 const javaChoices: readonly Choice[] = [...disasters, { weight: 5, make: () => ({ kind: 'startAgain' }) }]
 
-export function chooseEnding(random: Random, program: SiteProgram): Ending {
-  const choice = weighted(random, program === 'java' ? javaChoices : cppChoices)
-  return choice.make(random, oneOf(random, ['A', 'B']))
+/** Of two different sites only the C++ one can be asked to stop. */
+const stopAt = (cpp: SiteName): readonly Choice[] => [
+  ...disasters,
+  { weight: 10, make: () => ({ kind: 'stop', at: cpp }) },
+]
+
+const choices: Readonly<Record<BedProgram, readonly Choice[]>> = {
+  cpp: cppChoices,
+  fork: cppChoices,
+  java: javaChoices,
+  'cpp+java': stopAt('A'),
+  'java+cpp': stopAt('B'),
+}
+
+export function chooseEnding(random: Random, program: BedProgram): Ending {
+  return weighted(random, choices[program]).make(random, oneOf(random, ['A', 'B']))
 }
 
 export function describeEnding(ending: Ending): string {

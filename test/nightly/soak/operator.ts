@@ -10,8 +10,8 @@ import type { SoakSite } from './site.js'
 
 /** A SiteAgent waits up to 10 s for a device that is not there, and stopping waits for devices as long as they please. */
 const callTimeoutMs = 20_000
-/** A Java SiteAgent never answers a StartNode that went well. */
-const javaStartMs = 1_500
+/** A Java SiteAgent never answers a StartNode that went well, nor an EndKeyExchange, and a C++ one waits for it. */
+const javaTimeoutMs = 1_500
 /** A Java site's link checker repeats a failed start; its own pause is 30 s. */
 const javaAgainMs = 500
 
@@ -38,6 +38,10 @@ export class Operator {
     return pathOf({ site: A.siteAgentAddress, deviceId: A.id }, { site: B.siteAgentAddress, deviceId: B.id })
   }
 
+  get #someJava(): boolean {
+    return this.sites.A.program === 'java' || this.sites.B.program === 'java'
+  }
+
   /**
    * StartNode at the left site. Never rejects: what an operator sees of it proves nothing, keys do. At a Java site it is
    * repeated where it failed, as that site's own link checker would, until `rest`.
@@ -46,13 +50,13 @@ export class Operator {
     this.#start += 1
     const mine = this.#start
     const java = this.sites.A.program === 'java'
-    const timeoutMs = java ? javaStartMs : callTimeoutMs
+    const timeoutMs = this.#someJava ? javaTimeoutMs : callTimeoutMs
     while (mine === this.#start) {
       try {
         await this.#connections.A.call(ISiteAgent.method.startNode, this.#path, timeoutMs, this.signal)
         return
       } catch (error) {
-        if (java && codeOf(error) === 'E_DEADLINE') return
+        if (this.#someJava && codeOf(error) === 'E_DEADLINE') return
         this.onLog(`StartNode: ${messageOf(error)}`)
         if (!java || this.signal.aborted) return
       }
@@ -68,18 +72,14 @@ export class Operator {
   /** EndKeyExchange at one site; true where a link ran there. */
   async end(at: SiteName): Promise<boolean> {
     try {
-      await this.#connections[at].call(ISiteAgent.method.endKeyExchange, this.#path, callTimeoutMs, this.signal)
+      const timeoutMs = this.#someJava ? javaTimeoutMs : callTimeoutMs
+      await this.#connections[at].call(ISiteAgent.method.endKeyExchange, this.#path, timeoutMs, this.signal)
       return true
     } catch (error) {
+      if (this.#someJava && codeOf(error) === 'E_DEADLINE') return true
       if (codeOf(error) !== 'E_SITE_REFUSED') this.onLog(`EndKeyExchange at ${at}: ${messageOf(error)}`)
       return false
     }
-  }
-
-  /** Afterwards no SiteAgent waits for keys. A stop at A reaches B as well, if A knows of the link. */
-  async endBoth(): Promise<void> {
-    await this.end('A')
-    await this.end('B')
   }
 
   /** The SiteAgent was restarted: what is left of the connection to it is of no use. */

@@ -1,7 +1,7 @@
 /** Starts and stops of a link between two sites of real processes, with something dying at random moments. */
 import type { SiteName } from '../../../src/demo/site.js'
 import type { Random } from '../../../src/base/random.js'
-import { Bed, type BedOptions } from './bed.js'
+import { Bed, type BedOptions, hasJava } from './bed.js'
 import { chooseEnding, describeEnding, type Ending } from './endings.js'
 import { chooseMoment, type Moment } from './moments.js'
 import type { Said } from './said.js'
@@ -235,8 +235,8 @@ export class Soak {
       const verdict = await this.#judge()
       this.result.owed = owed
       this.options.progress(`at the end: ${verdict}`)
-      // Two Java sites begin anew with each session: what one lacks of the last batch is owed to nobody.
-      const settled = verdict.startsWith('equal') || this.options.program === 'java'
+      // A Java site begins anew with each session: what one lacks of the last batch is owed to nobody.
+      const settled = verdict.startsWith('equal') || hasJava(this.options.program)
       if (settled || this.result.mismatches > mismatches) return
     }
     this.result.mismatches += 1

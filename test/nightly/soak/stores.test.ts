@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import type { GatewayStatus } from '../../../src/gateway/status-socket.js'
 import { memoryTrend } from './memory.js'
 import { said } from './said.js'
+import { MixedStores } from './mixed.js'
 import { Sessions } from './sessions.js'
 import { Stores } from './stores.js'
 
@@ -129,6 +130,54 @@ describe('sessions of two Java SiteAgents', () => {
     sessions.begin()
     A.reader += 1
     expect(await sessions.compare()).toEqual({ found: 'equal', keys: 0 })
+  })
+})
+
+describe('a C++ and a Java SiteAgent', () => {
+  const mixed = () => {
+    const cpp = new FakeStore()
+    const java = { store: new FakeStore(), reader: 0 }
+    const session = () => ({
+      reader: java.reader,
+      keys: java.store.held.length,
+      batches: java.store.batches,
+      digest: (from: number, count: number) => java.store.digest(from, count),
+    })
+    const stores = new MixedStores(cpp, session, { cpp: 'A', java: 'B' })
+    stores.begin()
+    java.reader = 1
+    return { cpp, java: java.store, stores }
+  }
+
+  it('agree where the keys of a Java session are an unbroken run of the other one', async () => {
+    const { cpp, java, stores } = mixed()
+    cpp.take('1', '2').take('3', '4').take('5')
+    java.take('3', '4').take('5')
+    expect(await stores.compare()).toEqual({ found: 'equal', keys: 3 })
+  })
+
+  it('owe each other whole batches at the end of a session, and nothing else', async () => {
+    const { cpp, java, stores } = mixed()
+    cpp.take('1', '2').take('3', '4')
+    java.take('1', '2')
+    expect(await stores.compare()).toMatchObject({ found: 'owed', to: 'B', owedKeys: 2, batches: 1 })
+    java.take('3', '4').take('5')
+    expect(await stores.compare()).toMatchObject({ found: 'owed', to: 'A', owedKeys: 1 })
+    java.held = ['1', '2', '3']
+    expect(await stores.compare()).toMatchObject({ found: 'different' })
+  })
+
+  it('differ where a key of the session is missing, changed or out of order at the C++ site', async () => {
+    for (const keys of [
+      ['1', '3', '4'],
+      ['1', '2', '9'],
+      ['2', '1', '3'],
+    ]) {
+      const { cpp, java, stores } = mixed()
+      cpp.take('1', '2', '3', '4')
+      java.take(...keys)
+      expect(await stores.compare()).toMatchObject({ found: 'different' })
+    }
   })
 })
 
