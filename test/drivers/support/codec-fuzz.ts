@@ -13,6 +13,9 @@ import { parseProgramLine } from '../../../drivers/clavis2/program-lines.js'
 import { decodeRequest, decodeResponse, encodeRequest, encodeResponse } from '../../../drivers/clavis2/protocol.js'
 import { compareBases, packSifted } from '../../../drivers/dummyqkd/protocol.js'
 import { flagsOfMask, infraredBytes, readingsReader } from '../../../drivers/ekpqc/protocol.js'
+import { parseChannelMap } from '../../../drivers/nox/protocol.js'
+import { encodeFrame, FRAME_BYTES, QixDecoder } from '../../../drivers/qix/protocol.js'
+import { parseCounts, parseGateMs, parseLevel, statusAtEnd } from '../../../drivers/tdc1/protocol.js'
 import { bytesOfQubits, qubitsOf } from '../../../drivers/led-emitter/protocol.js'
 import {
   configurationReader,
@@ -51,6 +54,10 @@ const SEEDS: readonly Uint8Array[] = [
   Buffer.from('Tausand Abacus AB1004'),
   Buffer.from('Firmware v2.010\n'),
   Buffer.from('110100000000', 'hex'),
+  encodeFrame({ id: 1n, key, status: 1 }),
+  Buffer.from('12 4 0 77\r\n'),
+  Buffer.from('-31000\r\n'),
+  Buffer.from('0010 \r\n'),
 ]
 
 /** Bytes as a device might send them: something right, damaged, or noise. */
@@ -63,16 +70,32 @@ export function driverInput(random: Random): Uint8Array {
   return bytes.subarray(0, bytes.length - pick(3))
 }
 
+const qix = new QixDecoder()
+
+/** Texts that a codec may refuse with a stable code. */
+const PARSERS: readonly ((text: string) => unknown)[] = [
+  (text) => parseCounts(text, 'singles'),
+  (text) => parseCounts(text, 'pairs'),
+  parseGateMs,
+  parseLevel,
+]
+
+function mayRefuse(decode: () => void): void {
+  try {
+    decode()
+  } catch (error) {
+    if (!(error instanceof GatewayError) || error.code !== 'E_DEVICE_PROTOCOL') throw error
+  }
+}
+
 /** Throws where a codec does anything but decode, wait for more or refuse with a stable code. */
 export function fuzzDriverCodecs(random: Random): void {
   const bytes = driverInput(random)
   for (const read of READERS) {
-    try {
+    mayRefuse(() => {
       const used = read(bytes)?.used ?? 0
       if (used < 0 || used > bytes.length) throw new Error(`a reader used ${used} of ${bytes.length} bytes`)
-    } catch (error) {
-      if (!(error instanceof GatewayError) || error.code !== 'E_DEVICE_PROTOCOL') throw error
-    }
+    })
   }
   for (const order of ['little', 'big'] as const) {
     decodeRequest(bytes, order)
@@ -81,6 +104,11 @@ export function fuzzDriverCodecs(random: Random): void {
       throw new Error('a key of a wrong length')
   }
   const text = Buffer.from(bytes).toString('latin1')
+  for (const parse of PARSERS) mayRefuse(() => void parse(text))
+  qix.push(bytes)
+  if (qix.pendingBytes >= FRAME_BYTES) throw new Error('the QIX decoder holds a whole frame')
+  statusAtEnd(bytes)
+  parseChannelMap(text)
   parseProgramLine(text)
   parseFirmware(text)
   parseNumber(text)

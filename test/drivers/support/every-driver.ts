@@ -32,7 +32,7 @@ const serial = { side: 'alice', driverOptions: {}, emulatorOptions: {}, cables: 
 
 export const DRIVER_CASES: readonly DriverCase[] = [
   { ...serial, driver: 'qix', emulatorOptions: { rate: '200' } },
-  { ...serial, driver: 'tdc1', emulatorOptions: { rate: '20000' } },
+  { ...serial, driver: 'tdc1', emulatorOptions: { rate: '2000' } },
   {
     ...serial,
     driver: 'ekpqc',
@@ -40,7 +40,14 @@ export const DRIVER_CASES: readonly DriverCase[] = [
     emulatorOptions: { speed: '100' },
     works: 'identified',
   },
-  { ...serial, driver: 'nox', side: 'bob', driverOptions: { 'step-ms': '1' }, cables: 'serial and usb' },
+  {
+    ...serial,
+    driver: 'nox',
+    side: 'bob',
+    driverOptions: { 'step-ms': '1' },
+    emulatorOptions: { rate: '2000' },
+    cables: 'serial and usb',
+  },
   { ...serial, driver: 'led-emitter', driverOptions: { 'burst-interval-ms': '5' }, cables: 'serial and usb' },
   { ...serial, driver: 'qcicada' },
   { ...serial, driver: 'swiftrng' },
