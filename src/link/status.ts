@@ -66,7 +66,7 @@ export function linkCondition(input: LinkReportInput): LinkCondition {
     return {
       state: 'diverged',
       reason: `from key ${state.diverged.firstDifferingKey} on the two stores differ: ${state.diverged.reason}`,
-      needs: 'restart both SiteAgents so that their stores begin anew, or accept the divergence (--accept-divergence)',
+      needs: 'restart both SiteAgents so that their stores begin anew, or accept it: qkd-gw link accept-divergence',
     }
   }
   if (state.stopped !== undefined) {

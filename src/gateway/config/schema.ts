@@ -113,7 +113,6 @@ export const linkSection = z.strictObject({
   longestWaitMs: ms.optional().describe('A smaller batch is sent after this long'),
   maxHeldKeys: z.number().int().min(2).max(10_000_000).optional(),
   maxHeldAgeMs: ms.optional(),
-  acceptDivergence: z.boolean().optional(),
   keepUp: keepUpSection.optional(),
 })
 
