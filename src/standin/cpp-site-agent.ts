@@ -11,7 +11,7 @@ import { noFaults, type CppFaults, type CppSiteAgentOptions } from './cpp-option
 import { CppSiteServices } from './cpp-site-services.js'
 import { EventLog } from './event-log.js'
 import type { SiteAgentEvent } from './site-agent-events.js'
-import type { StandinKeyStore } from './key-store.js'
+import type { KeptKeys, StandinKeyStore } from './key-store.js'
 import { bind } from './wire.js'
 
 /** A running stand-in of a SiteAgent. */
@@ -52,7 +52,7 @@ class CppSiteAgent implements StandinSiteAgent {
   #services: CppSiteServices | undefined
   #port: number
   #address = ''
-  #backing: ReadonlyMap<string, bigint> = new Map()
+  #backing: ReadonlyMap<string, KeptKeys> = new Map()
 
   constructor(private readonly options: CppSiteAgentOptions) {
     this.name = options.name
@@ -87,7 +87,7 @@ class CppSiteAgent implements StandinSiteAgent {
       random: this.#random,
       faults: this.faults,
       emit: (event) => this.events.emit(event),
-      firstId: (store) => this.#backing.get(store) ?? 1n,
+      kept: (store) => this.#backing.get(store),
     })
     services.register(server)
     this.#server = server
@@ -135,7 +135,7 @@ class CppSiteAgent implements StandinSiteAgent {
     this.#services = undefined
     if (services !== undefined) {
       if (this.options.backingStore === true) {
-        this.#backing = new Map([...services.stores()].map(([name, store]) => [name, store.nextId]))
+        this.#backing = new Map([...services.stores()].map(([name, store]) => [name, store.kept()]))
       }
       services.close()
     }

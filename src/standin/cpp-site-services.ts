@@ -21,7 +21,7 @@ import { RpcError } from '../rpc/rpc-error.js'
 import { type CppFaults, type CppSiteAgentOptions, type RightCall } from './cpp-options.js'
 import { DeviceSession, shuffled } from './device-session.js'
 import { KeyService } from './key-service.js'
-import type { StandinKeyStore } from './key-store.js'
+import type { KeptKeys, StandinKeyStore } from './key-store.js'
 import { KeyTransferClient } from './key-transfer.js'
 import { ReportServer } from './report-server.js'
 import type { SiteAgentEvent, StepName } from './site-agent-events.js'
@@ -35,7 +35,7 @@ export interface CppSiteServicesOptions extends Omit<CppSiteAgentOptions, 'fault
   readonly random: Random
   readonly faults: CppFaults
   readonly emit: (event: SiteAgentEvent) => void
-  readonly firstId: (storeName: string) => bigint
+  readonly kept: (storeName: string) => KeptKeys | undefined
 }
 
 interface LinkInUse {
@@ -68,7 +68,7 @@ export class CppSiteServices {
       reports: this.#reports,
       mayReport: () => !options.faults.reportsNothing,
       siteClient: (address) => this.#siteClient(address),
-      firstId: options.firstId,
+      kept: options.kept,
     })
     if (options.keyTransferAddress !== undefined) {
       this.#keyTransfer = new KeyTransferClient({ address: options.keyTransferAddress, clock })

@@ -6,7 +6,7 @@ import { IKeyFactory } from '../rpc/gen/cqp/remote/key_factory_pb.js'
 import { IKey } from '../rpc/gen/cqp/remote/keys_pb.js'
 import { addUnary } from '../rpc/bridge.js'
 import { RpcError } from '../rpc/rpc-error.js'
-import { StandinKeyStore, type KeyStoreAnswer, type StoredKey } from './key-store.js'
+import { StandinKeyStore, type KeptKeys, type KeyStoreAnswer, type StoredKey } from './key-store.js'
 import { KeyStoreFigures, type ReportServer } from './report-server.js'
 import { callUnary } from './wire.js'
 
@@ -19,8 +19,8 @@ export interface KeyServiceOptions {
   /** False while the switch `reportsNothing` is on. */
   readonly mayReport: () => boolean
   readonly siteClient: (address: string) => grpc.Client
-  /** Number of the first key of a store, where a backing store survived a restart. */
-  readonly firstId: (storeName: string) => bigint
+  /** What a backing store kept of a store over a restart. */
+  readonly kept: (storeName: string) => KeptKeys | undefined
 }
 
 /** `host:port` with the host as the resolver would call it: two spellings of one address stay two stores. */
@@ -56,11 +56,12 @@ export class KeyService {
       if (this.options.mayReport()) reports.publish(report)
     })
     this.#nextFigureId += 4n
+    const kept = this.options.kept(name)
     const store: StandinKeyStore = new StandinKeyStore({
       destination,
       clock,
       waitMs,
-      firstId: this.options.firstId(name),
+      ...(kept === undefined ? {} : { kept }),
       markAtOtherSite: (id) => this.#markAt(destination, id),
       onChange: ({ generated, used }) => {
         if (generated !== undefined) figures.received(generated, store.unusedCount, store.reservedCount)

@@ -16,14 +16,20 @@ export interface StoredKey {
   readonly key: Uint8Array
 }
 
+export interface KeptKeys {
+  /** Number of the next key. */
+  readonly nextId: bigint
+  readonly unused: ReadonlyMap<bigint, Uint8Array>
+}
+
 export interface KeyStoreOptions {
   /** The other site as the path spells it; the store's calls to the other site go there. */
   readonly destination: string
   readonly clock: Clock
   /** How long an id that has not come yet is waited for; 30 s in the original. */
   readonly waitMs: number
-  /** Number of the first key; 1 unless a backing store holds earlier ones. */
-  readonly firstId?: bigint
+  /** What a backing store holds of earlier runs. */
+  readonly kept?: KeptKeys
   /** Tells the other site which id is taken; resolves with the id to use, which may be another one. */
   readonly markAtOtherSite: (id: bigint) => Promise<KeyStoreAnswer<bigint>>
   /** Called after each change of a figure. */
@@ -46,7 +52,8 @@ export class StandinKeyStore {
 
   constructor(private readonly options: KeyStoreOptions) {
     this.destination = options.destination
-    this.#nextId = options.firstId ?? 1n
+    this.#nextId = options.kept?.nextId ?? 1n
+    for (const [id, key] of options.kept?.unused ?? []) this.#unused.set(id, key)
   }
 
   /** Keys received in order of arrival since this store was made. Test material: stand-ins never hold secrets. */
@@ -57,6 +64,11 @@ export class StandinKeyStore {
   /** Keys received over all sessions, and those that relaying over several hops added: the figure `Key Generated`. */
   get generatedTotal(): bigint {
     return this.#generatedTotal
+  }
+
+  /** What a backing store would hold now: keys that are reserved were handed out or are being so. */
+  kept(): KeptKeys {
+    return { nextId: this.#nextId, unused: new Map(this.#unused) }
   }
 
   get nextId(): bigint {
