@@ -13,6 +13,7 @@ export const DROP_REASONS = {
   mismatch: 'the two sites hold different keys under the same ids',
   uncertain: 'nobody can tell whether a SiteAgent has it',
   renumbered: 'the device began to number anew',
+  renewed: 'it was owed when both SiteAgents lost their keys in a restart',
   diverged: 'it was unsettled when the stores had parted',
   unagreed: 'the peer does not speak the link service',
   stopped: 'it was held when the gateway stopped',

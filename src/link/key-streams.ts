@@ -44,6 +44,13 @@ export class KeyStreams {
     return result
   }
 
+  /** Sends a message without keys. */
+  async ask(name: string, nowMs: number): Promise<void> {
+    this.#sendingSinceMs = nowMs
+    await this.#streams.get(name)?.send([])
+    if (this.#sendingSinceMs === nowMs) this.#sendingSinceMs = undefined
+  }
+
   /** Whether the SiteAgent reads; undefined where there is no such stream. */
   writable(name: string | undefined, nowMs: number): boolean | undefined {
     const stream = name === undefined ? undefined : this.#streams.get(name)

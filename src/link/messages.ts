@@ -13,7 +13,7 @@ import {
   type SiteState as WireSiteState,
 } from '../rpc/gen/qkdgw/link/v1/link_pb.js'
 import type { AgreementMessage } from './agreement/events.js'
-import type { BatchRef, Hello, SiteView } from './agreement/state.js'
+import type { BatchRef, Hello, SiteView, StorePair } from './agreement/state.js'
 import { fromRuns, toRuns } from './id-runs.js'
 import { POINT_BYTES, TAG_BYTES } from './verification.js'
 
@@ -29,6 +29,8 @@ export const MAX_BATCH_KEYS = 10_000
 const MAX_SERIAL = 2 ** 48
 
 const MAX_TEXT = 1_000
+/** Bytes of the name of a WaitForSession or of a key store. */
+const MAX_NAME = 64
 
 /** Who speaks: what must be equal at both ends before anything else is said. */
 export interface Greeting {
@@ -46,6 +48,8 @@ export type PeerMessage =
       readonly ids: BigUint64Array
       readonly sacrificed: number
       readonly tag: Uint8Array
+      /** As the receiver sees them. */
+      readonly stores: StorePair
     }
   | { readonly type: 'verified'; readonly serial: number; readonly point: Uint8Array }
   | { readonly type: 'dropThrough'; readonly through: bigint }
@@ -77,6 +81,8 @@ export function helloMessage(greeting: Greeting, hello: Hello, incarnation: Uint
         ...(hello.divergedAt === undefined ? {} : { divergedAt: hello.divergedAt }),
         acceptsDivergence: hello.acceptsDivergence,
         nextSerial: BigInt(hello.nextSerial),
+        ownStore: fromHex(hello.stores.mine),
+        otherStore: fromHex(hello.stores.theirs),
         site: wireSite(hello.site),
       },
     },
@@ -87,8 +93,19 @@ export function announceMessage(ids: BigUint64Array, anew: boolean): LinkMessage
   return create(LinkMessageSchema, { body: { case: 'announce', value: { ids: toRuns(ids), anew } } })
 }
 
-export function proposeMessage(serial: number, ids: BigUint64Array, sacrificed: number, tag: Uint8Array): LinkMessage {
-  const value = { serial: BigInt(serial), ids: toRuns(ids), sacrificed, tag }
+export function proposeMessage(proposal: {
+  readonly serial: number
+  readonly ids: BigUint64Array
+  readonly sacrificed: number
+  readonly tag: Uint8Array
+  readonly stores: StorePair
+}): LinkMessage {
+  const { serial, ids, sacrificed, tag, stores } = proposal
+  const value = {
+    ...{ serial: BigInt(serial), ids: toRuns(ids), sacrificed, tag },
+    ownStore: fromHex(stores.mine),
+    otherStore: fromHex(stores.theirs),
+  }
   return create(LinkMessageSchema, { body: { case: 'propose', value } })
 }
 
@@ -139,6 +156,10 @@ function bodyOf(message: AgreementMessage): NonNullable<MessageInitShape<typeof 
     }
     case 'acceptDivergence':
       return { case: 'acceptDivergence', value: {} }
+    case 'beginAnew': {
+      const { mine, theirs } = message.stores
+      return { case: 'beginAnew', value: { ownStore: fromHex(mine), otherStore: fromHex(theirs) } }
+    }
   }
 }
 
@@ -158,7 +179,8 @@ export function readMessage(wire: LinkMessage, maxIds: number): PeerMessage {
       const ids = readIds(body.value.ids, 'Propose.ids', MAX_BATCH_KEYS + sacrificed)
       check(sacrificed >= 1 && sacrificed < ids.length, 'Propose.sacrificed', 'leaves no keys')
       check(tag.length === TAG_BYTES, 'Propose.tag', `must have ${TAG_BYTES} bytes`)
-      return { type: 'propose', serial, ids, sacrificed, tag }
+      const stores = readStores(body.value, 'Propose')
+      return { type: 'propose', serial, ids, sacrificed, tag, stores: { mine: stores.theirs, theirs: stores.mine } }
     }
     case 'verified': {
       const { point } = body.value
@@ -190,6 +212,8 @@ export function readMessage(wire: LinkMessage, maxIds: number): PeerMessage {
     }
     case 'acceptDivergence':
       return { type: 'agreement', message: { type: 'acceptDivergence' } }
+    case 'beginAnew':
+      return { type: 'agreement', message: { type: 'beginAnew', stores: readStores(body.value, 'BeginAnew') } }
     case 'ping':
       return { type: 'ping', number: body.value.number }
     case 'pong':
@@ -224,9 +248,20 @@ function readHello(wire: WireHello): PeerMessage {
       divergedAt: wire.divergedAt,
       acceptsDivergence: wire.acceptsDivergence,
       nextSerial: readSerial(wire.nextSerial, 'Hello.next_serial'),
+      stores: readStores(wire, 'Hello'),
       site: readSite(wire.site, 'Hello.site'),
     },
   }
+}
+
+/** As the sender sees them. */
+function readStores(
+  wire: { readonly ownStore: Uint8Array; readonly otherStore: Uint8Array },
+  message: string,
+): StorePair {
+  check(wire.ownStore.length <= MAX_NAME, `${message}.own_store`, 'is too long')
+  check(wire.otherStore.length <= MAX_NAME, `${message}.other_store`, 'is too long')
+  return { mine: toHex(wire.ownStore), theirs: toHex(wire.otherStore) }
 }
 
 function readSite(wire: WireSiteState, field: string): SiteView {
@@ -236,15 +271,20 @@ function readSite(wire: WireSiteState, field: string): SiteView {
     `${field}.confirmation`,
     'is unknown',
   )
-  check(wire.stream.length <= 64, `${field}.stream`, 'is too long')
+  check(wire.stream.length <= MAX_NAME, `${field}.stream`, 'is too long')
+  check(wire.store.length <= MAX_NAME, `${field}.store`, 'is too long')
+  check(wire.epoch.length <= MAX_NAME, `${field}.epoch`, 'is too long')
+  check(wire.sees.length <= MAX_NAME, `${field}.sees`, 'is too long')
   return {
     ready: wire.ready,
     stream: toHex(wire.stream),
     confirmation: confirmation === SiteState_Confirmation.TOTAL ? 'total' : 'inferred',
     restartsNumbering: wire.restartsNumbering,
     mayBeRenewed: wire.mayBeRenewed,
-    renewed: wire.renewed,
-    fresh: wire.fresh,
+    store: toHex(wire.store),
+    empty: wire.empty,
+    epoch: toHex(wire.epoch),
+    sees: toHex(wire.sees),
     reason: plainText(wire.reason),
   }
 }
@@ -255,8 +295,10 @@ function wireSite(site: SiteView): {
   confirmation: SiteState_Confirmation
   restartsNumbering: boolean
   mayBeRenewed: boolean
-  renewed: boolean
-  fresh: boolean
+  store: Uint8Array<ArrayBuffer>
+  empty: boolean
+  epoch: Uint8Array<ArrayBuffer>
+  sees: Uint8Array<ArrayBuffer>
   reason: string
 } {
   return {
@@ -265,8 +307,10 @@ function wireSite(site: SiteView): {
     confirmation: site.confirmation === 'total' ? SiteState_Confirmation.TOTAL : SiteState_Confirmation.INFERRED,
     restartsNumbering: site.restartsNumbering,
     mayBeRenewed: site.mayBeRenewed,
-    renewed: site.renewed,
-    fresh: site.fresh,
+    store: fromHex(site.store),
+    empty: site.empty,
+    epoch: fromHex(site.epoch),
+    sees: fromHex(site.sees),
     reason: site.reason,
   }
 }

@@ -31,6 +31,8 @@ export interface TimingOptions {
   readonly settleMs: number
   /** When a batch counts as taken in where a site tells no totals, ms. */
   readonly inferAfterMs: number
+  /** How long a site that was asked for its total is given to tell it, ms. */
+  readonly answerTotalMs: number
   /** How long a site that should tell totals is waited for before batches are inferred, ms. */
   readonly reportsGraceMs: number
   /** Deadline of SessionEnding, ms. */
@@ -50,6 +52,7 @@ export const DEFAULT_TIMING: TimingOptions = {
   answerMs: 2_500,
   settleMs: 400,
   inferAfterMs: 100,
+  answerTotalMs: 2_000,
   reportsGraceMs: 5_000,
   endingMs: 400,
   pingMs: 2_000,

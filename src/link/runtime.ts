@@ -9,6 +9,7 @@ import type { AgreementEffect, AgreementEvent, AgreementMessage } from './agreem
 import { isSettling, nextTickMs, transition } from './agreement/machine.js'
 import { helloOf } from './agreement/reconcile.js'
 import type { AgreementState } from './agreement/state.js'
+import { presentStores } from './agreement/stores.js'
 import { Conversation, type SaidMessage } from './conversation.js'
 import type { DropReason } from './counts.js'
 import { Desk } from './desk.js'
@@ -88,6 +89,7 @@ export class AgreementRuntime {
       // A little less than what a stop waits for, so that it sees the outcome.
       settleMs: Math.max(1, timing.settleMs - 50),
       inferAfterMs: timing.inferAfterMs,
+      answerMs: timing.answerTotalMs,
       maxMismatches: MAX_MISMATCHES,
     }
     this.#state = stateAtStart(options.journal.load()?.state, limits, this.#randomHex())
@@ -165,7 +167,7 @@ export class AgreementRuntime {
   }
 
   siteAgentRestarted(): void {
-    this.dispatch({ type: 'siteRestarted', nowMs: this.#nowMs() })
+    this.dispatch({ type: 'siteRestarted', store: this.#randomHex(), nowMs: this.#nowMs() })
   }
 
   acceptDivergence(): void {
@@ -232,6 +234,9 @@ export class AgreementRuntime {
         return
       case 'deliver':
         return this.#deliver(effect.serial, effect.stream)
+      case 'ask':
+        void this.#streams.ask(effect.stream, this.#nowMs())
+        return
       case 'commit':
         return this.desk.commit(effect.serial)
       case 'delivered':
@@ -310,12 +315,12 @@ export class AgreementRuntime {
   }
 
   #prepare(message: PeerMessage & { readonly type: 'propose' }): void {
-    const { serial, ids, sacrificed } = message
+    const { serial, ids, sacrificed, stores } = message
     const result = this.#proposals.prepare(this.#state, message)
     if (typeof result === 'string') return this.#perform({ type: 'protocolError', text: result })
     if (result.outcome === 'equal') this.#answerPoint = result.point
     const count = ids.length - sacrificed
-    this.dispatch({ type: 'prepared', serial, count, outcome: result.outcome, nowMs: this.#nowMs() })
+    this.dispatch({ type: 'prepared', serial, count, outcome: result.outcome, stores, nowMs: this.#nowMs() })
     this.#answerPoint = undefined
   }
 
@@ -344,7 +349,7 @@ export class AgreementRuntime {
     this.#formAtMs = undefined
     const wanted = wantedBatch(this.#state)
     if (wanted === undefined) return
-    const formed = this.#proposals.form(wanted, this.#nowMs())
+    const formed = this.#proposals.form(wanted, presentStores(this.#state), this.#nowMs())
     if ('retryAtMs' in formed) {
       this.#formAtMs = formed.retryAtMs
       return

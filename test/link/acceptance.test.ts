@@ -4,10 +4,11 @@ import { transition } from '../../src/link/agreement/machine.js'
 import { helloOf } from '../../src/link/agreement/reconcile.js'
 import type { AgreementState } from '../../src/link/agreement/state.js'
 
-const limits = { settleMs: 350, inferAfterMs: 100, maxMismatches: 3 }
+const limits = { settleMs: 350, inferAfterMs: 100, answerMs: 2_000, maxMismatches: 3 }
 const settled: DurableState = {
   ...{ lineage: '00', settled: 7, position: 70, nextSerial: 8, ahead: [], sending: [], offset: 0n, accepting: false },
   total: 70n,
+  ...{ store: '', empty: false, stores: { mine: '', theirs: '' } },
   diverged: undefined,
 }
 const parted: DurableState = {

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { explore } from './exploration/explorer.js'
 import { MUTATIONS } from './exploration/mutations.js'
-import { invariantsOf, TEST_PROFILES } from './exploration/profiles.js'
+import { invariantsOf } from './exploration/invariants.js'
+import { TEST_PROFILES } from './exploration/profiles.js'
 
 describe('every interleaving of a small world', () => {
   let states = 0
@@ -17,15 +18,16 @@ describe('every interleaving of a small world', () => {
 
   it('was walked through whole', () => {
     process.stdout.write(`${states} states in all\n`)
-    expect(states).toBeGreaterThan(200_000)
+    expect(states).toBeGreaterThan(150_000)
   })
 })
 
 describe('a broken rule', () => {
-  // Smaller worlds find these faults as surely, and sooner; the smallest first.
-  const small = [4, 2, 1, 0]
-    .flatMap((index) => TEST_PROFILES[index] ?? [])
-    .map((profile) => ({ ...profile, rules: { ...profile.rules, units: Math.min(2, profile.rules.units) } }))
+  // Smaller worlds find these faults as surely, and sooner.
+  const small = TEST_PROFILES.map((profile) => ({
+    ...profile,
+    rules: { ...profile.rules, units: Math.min(2, profile.rules.units) },
+  })).sort((a, b) => a.rules.maxFaults - b.rules.maxFaults || a.rules.faults.length - b.rules.faults.length)
 
   it.each(MUTATIONS)('is found out: $name', (mutation) => {
     const found = small.some((profile) => {

@@ -25,6 +25,7 @@ function state(serial: number): DurableState {
     ahead: [{ serial: serial + 1, count: 3 }],
     sending: [{ serial: serial + 2, count: 4, order: 'follow' }],
     total: 2n ** 60n + BigInt(serial),
+    ...{ store: 'cd', empty: true, stores: { mine: 'cd', theirs: 'ef' } },
     offset: -5n,
     diverged: { firstDifferingKey: 2n ** 63n, reason: 'because' },
     accepting: false,

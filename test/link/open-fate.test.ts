@@ -3,7 +3,7 @@ import { type DurableState, restoredState } from '../../src/link/agreement/durab
 import { transition } from '../../src/link/agreement/machine.js'
 import { helloOf } from '../../src/link/agreement/reconcile.js'
 
-const limits = { settleMs: 350, inferAfterMs: 100, maxMismatches: 3 }
+const limits = { settleMs: 350, inferAfterMs: 100, answerMs: 2_000, maxMismatches: 3 }
 
 const settledBoth: DurableState = {
   lineage: '00',
@@ -13,6 +13,7 @@ const settledBoth: DurableState = {
   ahead: [],
   sending: [],
   total: 622n,
+  ...{ store: '', empty: false, stores: { mine: '', theirs: '' } },
   offset: 0n,
   diverged: undefined,
   accepting: false,

@@ -3,7 +3,8 @@
  * where one breaks a promise. Needs about 6 GB: `node --max-old-space-size=6000 --import tsx test/nightly/explore.ts`.
  */
 import { explore } from '../link/exploration/explorer.js'
-import { invariantsOf, NIGHTLY_PROFILES } from '../link/exploration/profiles.js'
+import { invariantsOf } from '../link/exploration/invariants.js'
+import { NIGHTLY_PROFILES } from '../link/exploration/profiles.js'
 
 for (const profile of NIGHTLY_PROFILES) {
   const { states, ends, equal, loud, violation } = explore(profile.rules, invariantsOf(profile))

@@ -40,7 +40,6 @@ export function diverge(step: Step, divergence: Divergence, tellPeer = true): vo
     return
   }
   draft.diverged = divergence
-  draft.site = { ...draft.site, fresh: draft.site.renewed }
   log(step, 'error', `the two stores have parted at key ${divergence.firstDifferingKey}: ${divergence.reason}`)
   if (tellPeer && draft.connection === 'up') emit(step, { type: 'send', message: { type: 'diverged', ...divergence } })
 }

@@ -1,5 +1,5 @@
 /** What of the agreement's state must outlive the process: positions and counts, never a key. */
-import type { AgreementState, BatchRef, Divergence, Doubt, MachineLimits } from './state.js'
+import type { AgreementState, BatchRef, Divergence, Doubt, MachineLimits, StorePair } from './state.js'
 import { initialState } from './state.js'
 
 export interface DurableState {
@@ -11,6 +11,10 @@ export interface DurableState {
   /** Sent, or about to be: the process may have died at any moment after. In the order of sending. */
   readonly sending: readonly Doubt[]
   readonly total: bigint | undefined
+  /** The own store's name, whether it is known to be empty, and the stores that the sequence counts in. */
+  readonly store: string
+  readonly empty: boolean
+  readonly stores: StorePair
   readonly offset: bigint | 'adopt'
   readonly diverged: Divergence | undefined
   readonly accepting: boolean
@@ -31,6 +35,9 @@ export function durableOf(state: AgreementState): DurableState {
     ahead: state.ahead.map(({ serial, count }) => ({ serial, count })),
     sending,
     total: state.store.total,
+    store: state.store.name,
+    empty: state.store.empty,
+    stores: state.stores,
     offset: state.offset,
     diverged: state.diverged,
     accepting: state.accepting,
@@ -53,12 +60,13 @@ export function restoredState(
     nextSerial: durable.nextSerial,
     ahead: durable.ahead.map((batch) => ({ ...batch, total: undefined })),
     doubts: durable.sending,
-    store: { id: undefined, total: durable.total, suspect: undefined },
+    store: { id: undefined, total: durable.total, suspect: undefined, name: durable.store, empty: durable.empty },
+    stores: durable.stores,
     offset: durable.offset,
     diverged: durable.diverged,
     accepting: durable.accepting,
     // The reports were not heard while the process was down.
-    site: { ...fresh.site, mayBeRenewed: durable.total !== undefined },
+    site: { ...fresh.site, mayBeRenewed: durable.total !== undefined || durable.lineage !== '' },
   }
 }
 

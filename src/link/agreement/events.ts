@@ -1,7 +1,7 @@
 /** What happens to the agreement, and what it asks for. Times are monotonic ms. */
 import type { DropReason } from '../counts.js'
 import type { DurableState } from './durable.js'
-import type { Confirmation, FateMessage, Hello, SiteView } from './state.js'
+import type { Confirmation, FateMessage, Hello, SiteView, StorePair } from './state.js'
 
 /** Messages between the two sides that the agreement itself reads and writes; ids and tags are the desk's. */
 export type AgreementMessage =
@@ -10,6 +10,8 @@ export type AgreementMessage =
   | FateMessage
   | { readonly type: 'diverged'; readonly firstDifferingKey: bigint; readonly reason: string }
   | { readonly type: 'acceptDivergence' }
+  /** Both stores are new. `stores`: as the sender sees them. */
+  | { readonly type: 'beginAnew'; readonly stores: StorePair }
 
 export type AgreementEvent = { readonly nowMs: number } & (
   | { readonly type: 'session'; readonly role: 'left' | 'right'; readonly freshLineage: string }
@@ -18,7 +20,8 @@ export type AgreementEvent = { readonly nowMs: number } & (
   | { readonly type: 'writable'; readonly writable: boolean }
   | { readonly type: 'siteFacts'; readonly confirmation: Confirmation; readonly restartsNumbering: boolean }
   | { readonly type: 'reportsInterrupted' }
-  | { readonly type: 'siteRestarted' }
+  /** `store`: a name that no store had before. */
+  | { readonly type: 'siteRestarted'; readonly store: string }
   | { readonly type: 'total'; readonly storeId: bigint; readonly total: bigint }
   | { readonly type: 'connected' }
   | { readonly type: 'hello'; readonly hello: Hello }
@@ -34,6 +37,8 @@ export type AgreementEvent = { readonly nowMs: number } & (
       readonly serial: number
       readonly count: number
       readonly outcome: 'equal' | 'mismatch' | 'missing'
+      /** As this side sees them. */
+      readonly stores: StorePair
     }
   /** The record with which this batch's flight began is on the disk. */
   | { readonly type: 'journalled'; readonly serial: number }
@@ -51,6 +56,8 @@ export type AgreementEffect =
   /** `awaited`: answer with `journalled` once the record cannot be lost any more. */
   | { readonly type: 'journal'; readonly record: DurableState; readonly awaited: number | undefined }
   | { readonly type: 'deliver'; readonly serial: number; readonly stream: string }
+  /** Send a message without keys. */
+  | { readonly type: 'ask'; readonly stream: string }
   /** Verified at both: what only one side holds below it is dropped. */
   | { readonly type: 'commit'; readonly serial: number }
   | { readonly type: 'delivered'; readonly serial: number; readonly inferred: boolean }

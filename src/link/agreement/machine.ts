@@ -1,22 +1,14 @@
 /** The agreement of one end as a pure function: (state, event) → (state, effects). */
-import { advance, journalled, resume, siteView } from './delivery.js'
+import { advance, journalled, siteView } from './delivery.js'
 import { type Draft, emit, log, type Step } from './draft.js'
 import { durableOf } from './durable.js'
 import type { AgreementEffect, AgreementEvent } from './events.js'
 import { answered, formed, peerMessage, prepared } from './peer-messages.js'
 import { connected, disconnected, greeted } from './reconcile.js'
-import {
-  handedOver,
-  reportsInterrupted,
-  siteFacts,
-  siteRestarted,
-  siteTick,
-  streamEnded,
-  streamOpened,
-  totalTold,
-  writableChanged,
-} from './site-end.js'
+import { reportsInterrupted, siteRestarted, totalTold } from './reports.js'
+import { handedOver, siteFacts, siteTick, streamEnded, streamOpened, writableChanged } from './site-end.js'
 import type { AgreementState } from './state.js'
+import { resume } from './stores.js'
 
 export interface Transition {
   readonly state: AgreementState
@@ -50,7 +42,7 @@ function apply(step: Step, event: AgreementEvent): void {
     case 'reportsInterrupted':
       return reportsInterrupted(step)
     case 'siteRestarted':
-      return siteRestarted(step)
+      return siteRestarted(step, event.store)
     case 'total':
       return totalTold(step, event)
     case 'connected':
@@ -66,7 +58,7 @@ function apply(step: Step, event: AgreementEvent): void {
     case 'verified':
       return answered(step, event.serial, event.genuine ? 'verified' : 'mismatch')
     case 'prepared':
-      return prepared(step, { serial: event.serial, count: event.count }, event.outcome)
+      return prepared(step, event)
     case 'journalled':
       return journalled(step, event.serial)
     case 'handedOver':
@@ -88,12 +80,7 @@ function beginSession(step: Step, role: 'left' | 'right', freshLineage: string):
   draft.mismatches = 0
   draft.stopped = undefined
   draft.paused = false
-  if (draft.role === role) return
   draft.role = role
-  // The roles were swapped. A batch of open fate cannot be resolved by the next one now: silence has to do.
-  const open = draft.doubts.filter(({ order }) => order === 'first')
-  draft.doubts = draft.doubts.filter(({ order }) => order !== 'first')
-  for (const doubt of open) emit(step, { type: 'restore', serial: doubt.serial })
 }
 
 function acceptDivergence(step: Step): void {
@@ -109,7 +96,8 @@ function acceptDivergence(step: Step): void {
 /** The other side is told of the own SiteAgent when something has changed. */
 function tellSite(step: Step, before: AgreementState): void {
   const { draft } = step
-  if (draft.connection === 'down' || same(draft, before, SITE_FIELDS)) return
+  const sees = draft.peer?.site.store === before.peer?.site.store
+  if (draft.connection === 'down' || (sees && same(draft, before, SITE_FIELDS))) return
   const site = siteView(draft)
   const told = JSON.stringify(site)
   if (told === draft.toldSite) return
@@ -118,7 +106,7 @@ function tellSite(step: Step, before: AgreementState): void {
 }
 
 /** What a site's view and a durable record are made of: where none of it was replaced, nothing needs to be compared. */
-const SITE_FIELDS = ['site', 'diverged', 'stopped', 'paused', 'toldSite', 'connection'] as const
+const SITE_FIELDS = ['site', 'store', 'diverged', 'stopped', 'paused', 'toldSite', 'connection'] as const
 const DURABLE_FIELDS = [
   'lineage',
   'settled',
@@ -129,6 +117,7 @@ const DURABLE_FIELDS = [
   'flight',
   'kept',
   'store',
+  'stores',
   'offset',
   'diverged',
   'accepting',
@@ -160,6 +149,7 @@ export function nextTickMs(state: AgreementState): number | undefined {
   const times = [
     state.site.retiring?.untilMs,
     state.store.suspect?.atMs,
+    state.site.question?.untilMs,
     state.flight?.lostAtMs === undefined ? undefined : state.flight.lostAtMs + state.limits.settleMs,
     state.flight?.inferAtMs,
   ].filter((time) => time !== undefined)

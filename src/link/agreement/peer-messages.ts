@@ -1,9 +1,10 @@
 /** What the other side says of batches, and how proposals come out. */
-import { bothRestart, resume } from './delivery.js'
+import { bothRestart } from './delivery.js'
 import { diverge, emit, log, nextKeyNumber, type Step } from './draft.js'
-import type { AgreementMessage } from './events.js'
+import type { AgreementEvent, AgreementMessage } from './events.js'
 import { proven } from './reconcile.js'
 import type { BatchRef } from './state.js'
+import { beginTogether, presentStores, resume } from './stores.js'
 import { compareTotals } from './taking.js'
 
 function protocolError(step: Step, text: string): void {
@@ -26,17 +27,19 @@ export function peerMessage(step: Step, message: AgreementMessage): void {
     case 'withdrawn':
     case 'diverged':
     case 'acceptDivergence':
-      // It was said before the other side knew that a new sequence begins.
-      if (!draft.peer.fits && draft.peer.proven) return
-      // A stranger, who holds none of our keys and knows none of our history, changes nothing.
-      if (!draft.peer.fits) return protocolError(step, `${message.type}: the positions do not fit`)
+    case 'beginAnew':
+      // A stranger, who holds none of our keys and knows none of our history, changes nothing; and what the other side
+      // says of a sequence that is over for this side does not count any more.
+      if (!draft.peer.fits) return
       return aboutBatches(step, message)
   }
 }
 
 function aboutBatches(
   step: Step,
-  message: AgreementMessage & { readonly type: 'takenIn' | 'withdrawn' | 'diverged' | 'acceptDivergence' },
+  message: AgreementMessage & {
+    readonly type: 'takenIn' | 'withdrawn' | 'diverged' | 'acceptDivergence' | 'beginAnew'
+  },
 ): void {
   switch (message.type) {
     case 'takenIn':
@@ -48,6 +51,8 @@ function aboutBatches(
     case 'acceptDivergence':
       log(step, 'warn', 'the operator at the other site accepts that the stores have parted')
       return resume(step, 'adopt')
+    case 'beginAnew':
+      return beginTogether(step, { mine: message.stores.theirs, theirs: message.stores.mine })
   }
 }
 
@@ -81,6 +86,8 @@ function takenInThere(step: Step, serial: number, total: bigint | undefined, ski
     )
     return
   }
+  // Said once more by a side that died after it had told us.
+  if (serial <= draft.settled || draft.flight?.serial === serial || isDue(step, serial)) return
   const lost = draft.peer?.lost.find((batch) => batch.serial === serial)
   if (lost !== undefined && draft.peer !== undefined && bothRestart(draft)) {
     // Both begin anew with the next session: nothing of an older one is owed.
@@ -96,12 +103,28 @@ function takenInThere(step: Step, serial: number, total: bigint | undefined, ski
     })
     return
   }
+  if (serial < draft.nextSerial) return hadToldBefore(step, serial)
   protocolError(step, `TakenIn.serial: no batch ${serial} is under way`)
+}
+
+/** They have a batch of which we told them before our process died, and of which we know better by now. */
+function hadToldBefore(step: Step, serial: number): void {
+  const { draft } = step
+  draft.settled = serial
+  if (draft.site.restartsNumbering || draft.peer?.site.restartsNumbering === true) return
+  diverge(step, {
+    firstDifferingKey: nextKeyNumber(draft),
+    reason: `the other SiteAgent has batch ${serial}, and this one lost it`,
+  })
+}
+
+function isDue({ draft }: Step, serial: number): boolean {
+  return draft.kept.some((batch) => batch.serial === serial && batch.due)
 }
 
 function withdrawnThere(step: Step, serial: number, drop: boolean): void {
   const { draft } = step
-  const batch = draft.kept.find((kept) => kept.serial === serial && kept.order === 'follow' && !kept.due)
+  const batch = draft.kept.find((kept) => kept.serial === serial && kept.order === 'follow' && !kept.sentBefore)
   if (batch !== undefined) {
     draft.kept = draft.kept.filter((kept) => kept !== batch)
     emit(step, drop ? { type: 'drop', serial, reason: 'uncertain' } : { type: 'restore', serial })
@@ -112,13 +135,16 @@ function withdrawnThere(step: Step, serial: number, drop: boolean): void {
     draft.peer = { ...peer, lost: peer.lost.filter((lost) => lost.serial !== serial) }
     return
   }
+  // We were told the contrary before the other side died, and have it by now: it learns so from us.
+  if (serial < draft.nextSerial) return
   protocolError(step, `Withdrawn.serial: no batch ${serial} is under way`)
 }
 
 /** Left: the desk formed a batch. */
 export function formed(step: Step, batch: BatchRef): void {
   const { draft } = step
-  draft.proposed = batch
+  const { stream } = draft.site
+  draft.proposed = { ...batch, stores: presentStores(draft), stream, peerStream: draft.peer?.site.stream }
   draft.nextSerial = batch.serial + 1
 }
 
@@ -126,28 +152,36 @@ export function formed(step: Step, batch: BatchRef): void {
 export function answered(step: Step, serial: number, outcome: 'verified' | 'mismatch' | 'missing'): void {
   const { draft } = step
   const { proposed } = draft
-  if (proposed?.serial !== serial) return protocolError(step, `no batch ${serial} was proposed`)
+  if (proposed?.serial !== serial) {
+    if (draft.peer?.resumed !== true) return protocolError(step, `no batch ${serial} was proposed`)
+    // It was proposed before this side began anew.
+    if (outcome === 'verified') {
+      emit(step, { type: 'send', message: { type: 'withdrawn', serial, drop: false } })
+    }
+    return
+  }
   draft.proposed = undefined
   if (outcome === 'missing') {
     emit(step, { type: 'restore', serial })
     return
   }
   if (outcome === 'mismatch') return mismatched(step, serial)
-  proven(step, serial)
+  proven(step, serial, proposed.stores)
   emit(step, { type: 'commit', serial })
   draft.kept = [
     ...draft.kept,
     {
-      ...{ ...proposed, order: 'first', due: false, sentBefore: false, peerTotal: undefined },
-      stream: draft.site.stream,
-      peerStream: draft.peer?.site.stream,
+      ...{ serial, count: proposed.count, order: 'first', due: false, sentBefore: false, peerTotal: undefined },
+      ...{ stream: proposed.stream, peerStream: proposed.peerStream },
     },
   ]
 }
 
 /** Right: how the desk found a proposed batch. */
-export function prepared(step: Step, batch: BatchRef, outcome: 'equal' | 'mismatch' | 'missing'): void {
+export function prepared(step: Step, event: AgreementEvent & { readonly type: 'prepared' }): void {
   const { draft } = step
+  const { serial, count, outcome, stores } = event
+  const batch = { serial, count }
   if (draft.connection !== 'up' || draft.peer === undefined) {
     if (outcome !== 'missing') emit(step, { type: 'restore', serial: batch.serial })
     return
@@ -161,12 +195,16 @@ export function prepared(step: Step, batch: BatchRef, outcome: 'equal' | 'mismat
     emit(step, { type: 'send', message: { type: 'refused', serial: batch.serial, reason: 'mismatch' } })
     return mismatched(step, batch.serial)
   }
-  proven(step, batch.serial)
+  proven(step, batch.serial, stores)
   draft.nextSerial = Math.max(draft.nextSerial, batch.serial + 1)
   emit(step, { type: 'commit', serial: batch.serial }, { type: 'sendVerified', serial: batch.serial })
   draft.kept = [
     ...draft.kept,
-    { ...batch, order: 'follow', due: false, sentBefore: false, peerTotal: undefined, stream: draft.site.stream },
+    {
+      ...{ ...batch, order: 'follow', due: false, sentBefore: false, peerTotal: undefined },
+      stream: draft.site.stream,
+      peerStream: draft.peer?.site.stream,
+    },
   ]
 }
 

@@ -1,8 +1,10 @@
 /** Two gateways meet: where does each stand, and what follows for the batches in between? */
-import { bothRestart, resume, dropUnsettled, siteView } from './delivery.js'
+import { dropUnsettled } from './abandon.js'
+import { bothRestart, siteView } from './delivery.js'
 import { diverge, type Draft, emit, log, nextKeyNumber, type Step } from './draft.js'
-import type { AgreementState, Hello, KeptBatch } from './state.js'
-import { compareTotals, withdraw } from './taking.js'
+import type { AgreementState, Hello, KeptBatch, StorePair } from './state.js'
+import { resume } from './stores.js'
+import { compareTotals, forgetDoubts } from './taking.js'
 
 /** What we say first on a connection. */
 export function helloOf(state: AgreementState): Hello {
@@ -21,6 +23,7 @@ export function helloOf(state: AgreementState): Hello {
     divergedAt: state.diverged?.firstDifferingKey,
     acceptsDivergence: state.accepting,
     nextSerial: state.nextSerial,
+    stores: state.stores,
     site: siteView(state),
   }
 }
@@ -44,6 +47,11 @@ export function disconnected(step: Step): void {
     draft.proposed = undefined
   }
   restoreWhere(step, ({ order }) => order === 'first')
+  const { flight } = draft
+  if (flight?.order !== 'first' || flight.stage !== 'journaling') return
+  // Not sent yet: the other side may come back without its copy.
+  draft.flight = undefined
+  emit(step, { type: 'restore', serial: flight.serial })
 }
 
 function restoreWhere(step: Step, chosen: (batch: KeptBatch) => boolean): void {
@@ -60,7 +68,7 @@ export function greeted(step: Step, hello: Hello): void {
   }
   draft.connection = 'up'
   draft.nextSerial = Math.max(draft.nextSerial, hello.nextSerial)
-  draft.peer = { site: hello.site, proven: false, fits: false, hello, lost: [] }
+  draft.peer = { site: hello.site, proven: false, fits: false, resumed: false, hello, lost: [] }
   // The other side has acted on what was accepted here, and the connection was lost before we did.
   if (draft.accepting && hello.divergedAt === undefined && draft.lineage !== hello.lineage) resume(step, 'adopt')
   if (draft.lineage === '' || draft.lineage !== hello.lineage || !fit(step, hello)) {
@@ -72,6 +80,8 @@ export function greeted(step: Step, hello: Hello): void {
     return
   }
   draft.peer = { ...draft.peer, fits: true }
+  // A store that began anew without a loss may be counted in by one side before the other hears of it.
+  draft.stores = { ...draft.stores, theirs: hello.stores.mine }
   sayUnsaid(step, hello)
   forgetDoubts(step)
   if (hello.acceptsDivergence || draft.accepting) {
@@ -79,15 +89,6 @@ export function greeted(step: Step, hello: Hello): void {
   } else if (hello.divergedAt !== undefined) {
     diverge(step, { firstDifferingKey: hello.divergedAt, reason: 'the other gateway found it out' }, false)
   }
-}
-
-/** Where both sites begin anew with each session no total tells what became of a batch, and nobody needs to know. */
-function forgetDoubts(step: Step): void {
-  const { draft } = step
-  if (!bothRestart(draft)) return
-  const open = draft.doubts
-  draft.doubts = []
-  for (const doubt of open) if (doubt.order === 'first') withdraw(step, doubt, true)
 }
 
 /** Between the two Hellos batches went on: what the other side could not know is told now. */
@@ -230,12 +231,12 @@ function commonPosition(draft: Draft, theirs: Hello): Position | undefined {
 }
 
 /** The other side has shown that it holds our keys; if the positions did not fit, a new sequence begins with `serial`. */
-export function proven(step: Step, serial: number): void {
+export function proven(step: Step, serial: number, stores: StorePair): void {
   const { draft } = step
   const { peer } = draft
   if (peer === undefined) return
   draft.mismatches = 0
-  draft.peer = { ...peer, proven: true, fits: true }
+  draft.peer = { ...peer, proven: true, fits: true, resumed: false }
   if (peer.fits) return
   const unsettled = draft.ahead.length + draft.doubts.length + draft.kept.length
   if (unsettled > 0) log(step, 'warn', 'the two gateways do not share their history: what was unsettled is dropped')
@@ -243,4 +244,5 @@ export function proven(step: Step, serial: number): void {
   draft.lineage = draft.role === 'left' ? draft.freshLineage : peer.hello.freshLineage
   draft.settled = 0
   draft.position = 0
+  draft.stores = stores
 }

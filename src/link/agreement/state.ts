@@ -21,8 +21,15 @@ export interface KeptBatch extends BatchRef {
   readonly peerTotal: bigint | undefined
   /** The WaitForSession that was open when the batch was verified. */
   readonly stream: string | undefined
-  /** `first`: the other site's WaitForSession then, as it keeps it with its copy. */
-  readonly peerStream?: string | undefined
+  /** The other site's WaitForSession then. */
+  readonly peerStream: string | undefined
+}
+
+/** A batch that the other side is to verify, for the stores and the WaitForSessions of then. */
+export interface Proposed extends BatchRef {
+  readonly stores: StorePair
+  readonly stream: string | undefined
+  readonly peerStream: string | undefined
 }
 
 /** The batch that is on its way to the own SiteAgent. */
@@ -30,13 +37,17 @@ export interface Flight extends BatchRef {
   readonly order: 'first' | 'follow'
   readonly stage: 'journaling' | 'sending' | 'sent'
   readonly stream: string
+  /** The other site's WaitForSession when it was verified. */
+  readonly peerStream: string | undefined
   readonly peerTotal: bigint | undefined
   /** Monotonic ms at which its stream ended; from then on only a report can tell. */
   readonly lostAtMs: number | undefined
   /** Monotonic ms at which it counts as taken in where no total tells. */
   readonly inferAtMs: number | undefined
-  /** The reports were interrupted while it was on its way, so its own may be lost: the next batch's total has to tell. */
+  /** The reports were interrupted while it was on its way, so its own may be lost: the SiteAgent has to be asked. */
   readonly blind: boolean
+  /** Monotonic ms at which it was launched. */
+  readonly sinceMs: number
 }
 
 /** A batch whose fate at the own SiteAgent is open: its stream ended before a report. */
@@ -58,6 +69,23 @@ export interface StoreView {
   /** Which of the stores that the SiteAgent reports on is ours; unknown until a report fitted, and after a restart. */
   readonly id: bigint | undefined
   readonly total: bigint | undefined
+  /** Another one after each restart in which the SiteAgent lost its keys, hexadecimal; '' for the first store. */
+  readonly name: string
+  /** It began anew and nothing was taken in since. */
+  readonly empty: boolean
+}
+
+/** The stores, by name, that the totals and positions of a sequence count in. */
+export interface StorePair {
+  readonly mine: string
+  readonly theirs: string
+}
+
+/** The SiteAgent was sent a message without keys, upon which a C++ one tells its total as it is. */
+export interface Question {
+  readonly stream: string
+  /** Waiting for the answer until then, monotonic ms; undefined once it came, or the time is over. */
+  readonly untilMs: number | undefined
 }
 
 /** How a site learns that a batch was taken in; `none`: not at all just now. */
@@ -74,12 +102,14 @@ export interface SiteEnd {
   readonly restartsNumbering: boolean
   /** Its reports were interrupted since the last total: it may be another store by now. */
   readonly mayBeRenewed: boolean
-  /** It was restarted for certain since the last total. */
-  readonly renewed: boolean
-  /** It was restarted, got nothing since, and the stores are held to have parted: half of what a new beginning takes. */
-  readonly fresh: boolean
   /** A total came since the present WaitForSession began. */
   readonly heardOnStream: boolean
+  /** The other site's WaitForSession that the numbering of the present one began together with; '' before a key. */
+  readonly epoch: string
+  /** The present WaitForSession has keys of a sequence that was given up: what followed would not be its next ones. */
+  readonly spoiled: boolean
+  /** The last question; one for each WaitForSession at most. */
+  readonly question: Question | undefined
 }
 
 /** What the other side tells of its SiteAgent. */
@@ -89,8 +119,12 @@ export interface SiteView {
   readonly confirmation: 'total' | 'inferred'
   readonly restartsNumbering: boolean
   readonly mayBeRenewed: boolean
-  readonly renewed: boolean
-  readonly fresh: boolean
+  readonly store: string
+  readonly empty: boolean
+  /** Of its two streams, see `SiteEnd`. */
+  readonly epoch: string
+  /** The receiver's store, as the sender knows it. */
+  readonly sees: string
   readonly reason: string
 }
 
@@ -107,6 +141,8 @@ export interface Hello {
   readonly divergedAt: bigint | undefined
   readonly acceptsDivergence: boolean
   readonly nextSerial: number
+  /** The stores that its sequence counts in, as it sees them. */
+  readonly stores: StorePair
   readonly site: SiteView
 }
 
@@ -116,6 +152,8 @@ export interface PeerView {
   readonly proven: boolean
   /** Its positions and ours fit; only then does what it says of batches count. */
   readonly fits: boolean
+  /** They did until this side began anew: what the other says of the sequence before does not count. */
+  readonly resumed: boolean
   /** Where they do not: what it said first, to be acted on once it is proven. */
   readonly hello: Hello
   /** Batches that it may have taken in and whose keys we lost. */
@@ -150,15 +188,15 @@ export interface AgreementState {
   readonly position: number
   readonly nextSerial: number
   /** Left: sent for verification. */
-  readonly proposed: BatchRef | undefined
+  readonly proposed: Proposed | undefined
   /** In the order in which they are delivered. */
   readonly kept: readonly KeptBatch[]
   readonly flight: Flight | undefined
   readonly doubts: readonly Doubt[]
   /** In the order in which they were taken in. */
   readonly ahead: readonly AheadBatch[]
-  /** Streams (own, other) that the numbering of two sites that restart it began with. */
-  readonly epoch: { readonly mine: string; readonly theirs: string } | undefined
+  /** The stores that the sequence counts in. */
+  readonly stores: StorePair
   /** Own total minus the other's, as accepted; 'adopt': whatever the next batch shows. */
   readonly offset: bigint | 'adopt'
   readonly diverged: Divergence | undefined
@@ -179,6 +217,8 @@ export interface MachineLimits {
   readonly settleMs: number
   /** When a batch counts as taken in where no total tells, ms. */
   readonly inferAfterMs: number
+  /** How long a SiteAgent that was asked for its total is given to tell it, ms. */
+  readonly answerMs: number
   /** Mismatches in a row that stop the link. */
   readonly maxMismatches: number
 }
@@ -196,11 +236,12 @@ export function initialState(role: 'left' | 'right', limits: MachineLimits, fres
       confirmation: 'none',
       restartsNumbering: false,
       mayBeRenewed: false,
-      renewed: false,
-      fresh: false,
       heardOnStream: false,
+      epoch: '',
+      spoiled: false,
+      question: undefined,
     },
-    store: { id: undefined, total: undefined, suspect: undefined },
+    store: { id: undefined, total: undefined, suspect: undefined, name: '', empty: false },
     lineage: '',
     freshLineage,
     settled: 0,
@@ -211,7 +252,7 @@ export function initialState(role: 'left' | 'right', limits: MachineLimits, fres
     flight: undefined,
     doubts: [],
     ahead: [],
-    epoch: undefined,
+    stores: { mine: '', theirs: '' },
     offset: 0n,
     diverged: undefined,
     accepting: false,

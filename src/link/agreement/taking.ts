@@ -53,11 +53,16 @@ export function withdraw(step: Step, batch: BatchRef, drop: boolean): void {
 
 /** A batch of open fate turns out to have been taken in. */
 export function doubtWasIn(step: Step, doubt: Doubt, total: bigint | undefined): void {
-  if (doubt.order === 'first') takenFirst(step, doubt, { total, inferred: false })
-  else {
-    // Taken in before our process restarted; the keys went with it.
-    step.draft.position += doubt.count
+  const { draft } = step
+  if (doubt.order === 'first') {
+    takenFirst(step, doubt, { total, inferred: false })
+    return
   }
+  // Taken in before our process restarted; the keys went with it.
+  draft.position += doubt.count
+  if (doubt.serial <= draft.settled) return
+  draft.settled = doubt.serial
+  tellFate(step, { type: 'takenIn', serial: doubt.serial, total: comparable(draft, total), skipped: false })
 }
 
 /** A batch of open fate turns out not to have been taken in. */
@@ -118,15 +123,19 @@ function addDoubt(step: Step, doubt: Doubt): void {
   doubtWasOut(step, oldest)
 }
 
-function keptAgain(flight: Flight): KeptBatch {
-  return {
-    serial: flight.serial,
-    count: flight.count,
-    order: flight.order,
-    due: true,
-    sentBefore: true,
-    peerTotal: flight.peerTotal,
-    stream: flight.stream,
+function keptAgain({ serial, count, order, peerTotal, stream, peerStream }: Flight): KeptBatch {
+  return { serial, count, order, due: true, sentBefore: true, peerTotal, stream, peerStream }
+}
+
+/** Where the numbering begins anew with each session no total tells what became of a batch, and nobody needs to know. */
+export function forgetDoubts(step: Step): void {
+  const { draft } = step
+  if (!draft.site.restartsNumbering || draft.doubts.length === 0) return
+  const open = draft.doubts
+  draft.doubts = []
+  for (const doubt of open) {
+    if (doubt.order === 'first') withdraw(step, doubt, true)
+    else if (doubt.serial > draft.settled) skipAfter(step, doubt)
   }
 }
 
@@ -134,12 +143,6 @@ function keptAgain(flight: Flight): KeptBatch {
 export function returnFlight(step: Step, flight: Flight): void {
   const { draft } = step
   draft.flight = undefined
-  const { serial, count, order, peerTotal } = flight
-  if (order === 'first' && draft.connection === 'down') {
-    // The other side will not keep its copy when it meets us again.
-    emit(step, { type: 'restore', serial })
-    return
-  }
-  const due = order === 'follow'
-  draft.kept = [{ serial, count, order, due, sentBefore: false, peerTotal, stream: flight.stream }, ...draft.kept]
+  const due = flight.order === 'follow'
+  draft.kept = [{ ...keptAgain(flight), due, sentBefore: false }, ...draft.kept]
 }

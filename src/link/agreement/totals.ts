@@ -1,7 +1,7 @@
 /**
  * From a SiteAgent's total to the fate of batches. The total counts all keys that a store has received; it is sent when
- * it changes and does not name the store. Batches of open fate have sizes whose sums are all different (`avoidedCounts`
- * sees to it), so one total tells the fate of each.
+ * it changes, or when a message without keys asked for it, and does not name the store. Batches of open fate have sizes
+ * whose sums are all different (`avoidedCounts` sees to it), so one total tells the fate of each.
  */
 import type { BatchRef, StoreView } from './state.js'
 
@@ -12,15 +12,26 @@ export interface OpenBatches {
   readonly doubts: readonly BatchRef[]
 }
 
+export interface ReportContext {
+  /** The reports were interrupted since the last total: it may be another store. */
+  readonly mayBeRenewed: boolean
+  /** A message without keys waits for its answer, which is the total as it is. */
+  readonly asked: boolean
+}
+
 export type TotalReading =
   /** Not about our store, or nothing new. */
   | { readonly type: 'ignored' }
-  /** Explained: `flightIn`, and which doubts were taken in. `fell`: by a store that began anew. */
+  /**
+   * Explained: `flightIn`, and which doubts were taken in. `fell`: by a store that began anew. `final`: what was not
+   * taken in by now never will be, and `doubtsIn` tells of all.
+   */
   | {
       readonly type: 'explained'
       readonly flightIn: boolean
       readonly doubtsIn: readonly boolean[]
       readonly fell: boolean
+      readonly final: boolean
     }
   /**
    * Somebody else changed our store. `sure`: it is ours. Otherwise it may be another store of a site with several links,
@@ -49,29 +60,41 @@ function explain(growth: bigint, open: OpenBatches): { flightIn: boolean; doubts
   return without === undefined ? undefined : { flightIn: false, doubtsIn: without }
 }
 
+type Report = { readonly storeId: bigint; readonly total: bigint }
+
 /** Reads a report. */
-export function readTotal(
-  store: StoreView,
-  report: { readonly storeId: bigint; readonly total: bigint },
-  open: OpenBatches,
-): TotalReading {
+export function readTotal(store: StoreView, report: Report, open: OpenBatches, context: ReportContext): TotalReading {
   if (store.id !== undefined && store.id !== report.storeId) return { type: 'ignored' }
+  if (store.total === undefined) return readFirst(report, open, context)
   const none = open.doubts.map(() => false)
-  if (store.total === undefined) {
-    // The first report of all: it shows the base as well.
-    if (open.flight === undefined || report.total < BigInt(open.flight.count)) return { type: 'ignored' }
-    const rest = report.total - BigInt(open.flight.count)
-    return { type: 'explained', flightIn: true, doubtsIn: subsetOf(open.doubts, rest) ?? none, fell: false }
-  }
   const growth = report.total - store.total
-  if (growth === 0n) return { type: 'ignored' }
-  const explained = growth > 0n ? explain(growth, open) : undefined
-  if (explained !== undefined) return { type: 'explained', ...explained, fell: false }
-  if (open.flight !== undefined && report.total === BigInt(open.flight.count)) {
-    return { type: 'explained', flightIn: true, doubtsIn: none, fell: true }
+  const ofNewStore = { type: 'explained', flightIn: true, doubtsIn: none, fell: true, final: true } as const
+  const isFirstOfNewStore = open.flight !== undefined && report.total === BigInt(open.flight.count)
+  if (growth === 0n) {
+    // Reports come on change: after a break in them, the old figure once more is that of a new store.
+    if (context.mayBeRenewed && isFirstOfNewStore) return ofNewStore
+    if (!context.asked) return { type: 'ignored' }
+    return { type: 'explained', flightIn: false, doubtsIn: none, fell: false, final: true }
   }
-  if (store.id === undefined && open.flight === undefined) return { type: 'ignored' }
+  const explained = growth > 0n ? explain(growth, open) : undefined
+  if (explained !== undefined) return { type: 'explained', ...explained, fell: false, final: explained.flightIn }
+  if (isFirstOfNewStore) return ofNewStore
+  if (context.asked && context.mayBeRenewed && report.total === 0n) return { ...ofNewStore, flightIn: false }
+  if (store.id === undefined && open.flight === undefined && !context.asked) return { type: 'ignored' }
   return { type: 'unexplained', base: store.total, sure: store.id !== undefined }
+}
+
+/** The first report of all: it shows the base as well. */
+function readFirst(report: Report, open: OpenBatches, { asked }: ReportContext): TotalReading {
+  const none = open.doubts.map(() => false)
+  if (open.flight === undefined) {
+    const doubtsIn = asked ? subsetOf(open.doubts, report.total) : undefined
+    if (doubtsIn === undefined) return { type: 'ignored' }
+    return { type: 'explained', flightIn: false, doubtsIn, fell: false, final: true }
+  }
+  if (report.total < BigInt(open.flight.count)) return { type: 'ignored' }
+  const rest = report.total - BigInt(open.flight.count)
+  return { type: 'explained', flightIn: true, doubtsIn: subsetOf(open.doubts, rest) ?? none, fell: false, final: true }
 }
 
 /** Sizes that the next batch must not have, so that all sums of open sizes differ. */

@@ -1,5 +1,8 @@
 /** Walks every state of a small world once, and says what is wrong with the first bad one and how it came about. */
-import { actionsOf, initialWorld, type Rules, totalOf, type World } from './world.js'
+import { actionsOf } from './actions.js'
+import { type Invariants, isLoud, sameStores } from './invariants.js'
+import type { Rules, World } from './parts.js'
+import { initialWorld } from './world.js'
 
 export interface Exploration {
   readonly states: number
@@ -9,14 +12,6 @@ export interface Exploration {
   readonly equal: number
   readonly loud: number
   readonly violation: { readonly what: string; readonly path: readonly string[] } | undefined
-}
-
-/** What must hold in every state, and at every end; undefined where it does. */
-export interface Invariants {
-  always(world: World): string | undefined
-  /** From one state to a next one. */
-  between(before: World, after: World): string | undefined
-  atEnd(world: World): string | undefined
 }
 
 /** Gives equal parts of worlds equal small numbers: worlds share most of their parts, and each is looked at once. */
@@ -43,11 +38,11 @@ class Numbering {
 }
 
 function keyOf(world: World, parts: Numbering): string {
-  const { gateways, sites, channels, connected, faults, late, protocolError } = world
+  const { gateways, sites, channels, connected, faults, late, accepted, protocolError } = world
   const numbers = [gateways.left, gateways.right, sites.left, sites.right, channels.left, channels.right].map((part) =>
     parts.of(part),
   )
-  return `${numbers.join()},${connected ? 1 : 0},${faults},${late},${protocolError ?? ''}`
+  return `${numbers.join()},${connected ? 1 : 0},${faults},${late},${accepted},${world.verifiedSince.join('')},${protocolError ?? ''}`
 }
 
 export function explore(rules: Rules, invariants: Invariants, maxStates = Infinity): Exploration {
@@ -91,35 +86,4 @@ export function explore(rules: Rules, invariants: Invariants, maxStates = Infini
     }
   }
   return { states: seen.size, ends, equal, loud, violation: undefined }
-}
-
-export function isLoud(world: World): boolean {
-  return world.gateways.left.machine.diverged !== undefined || world.gateways.right.machine.diverged !== undefined
-}
-
-export function sameStores(world: World): boolean {
-  return world.sites.left.store.join() === world.sites.right.store.join()
-}
-
-/** One store is a beginning of the other. */
-export function isPrefix(world: World): boolean {
-  const { left, right } = world.sites
-  const [short, long] = left.store.length < right.store.length ? [left.store, right.store] : [right.store, left.store]
-  return short.every((unit, index) => long[index] === unit)
-}
-
-export function hasRepeats(world: World): boolean {
-  return [world.sites.left.store, world.sites.right.store].some((store) => new Set(store).size < store.length)
-}
-
-export function describeWorld(world: World): string {
-  const end = (name: 'left' | 'right'): string => {
-    const { machine, pool } = world.gateways[name]
-    const site = world.sites[name]
-    return `${name}: store [${site.store.join(' ')}] (${totalOf(site.store)}), pool [${pool.join(' ')}], ${JSON.stringify(
-      { ...machine, limits: undefined, peer: undefined, toldSite: undefined },
-      (_, value: unknown) => (typeof value === 'bigint' ? `${value}n` : value),
-    )}`
-  }
-  return `${end('left')}\n${end('right')}`
 }

@@ -76,11 +76,6 @@ export const MUTATIONS: readonly Mutation[] = [
     const found = state.diverged?.reason.startsWith('after the same batch') === true
     return { state: found ? { ...state, diverged: undefined } : state, effects }
   }),
-  before('a store that began anew is not noticed', (state, event) => {
-    const { flight, store } = state
-    if (event.type !== 'total' || flight === undefined || store.total === undefined) return event
-    return event.total === BigInt(flight.count) ? { ...event, total: store.total + event.total } : event
-  }),
   after('what is being sent is not written down', (state, effects) => ({
     state,
     effects: effects.map((effect) =>
@@ -134,13 +129,58 @@ export const MUTATIONS: readonly Mutation[] = [
       return { state: { ...result.state, kept: state.kept }, effects }
     },
   },
+  after('a SiteAgent is not asked for its total', (state, effects) => ({
+    state: { ...state, site: { ...state.site, question: { stream: state.site.stream ?? '', untilMs: undefined } } },
+    effects: effects.filter(({ type }) => type !== 'ask'),
+  })),
+  before('what is owed goes to a store that began anew, without a word about the other one', (state, event) =>
+    event.type === 'siteRestarted' ? { type: 'tick', nowMs: event.nowMs } : event,
+  ),
+  after('the other side does not hear that the two begin anew', (state, effects) => ({
+    state,
+    effects: effects.filter((effect) => effect.type !== 'send' || effect.message.type !== 'beginAnew'),
+  })),
+  after('that one SiteAgent alone lost its keys counts for nothing', (state, effects) => {
+    const found = state.diverged?.reason.includes('was restarted') === true
+    const stores = { mine: state.store.name, theirs: state.peer?.site.store ?? '' }
+    return found ? { state: { ...state, diverged: undefined, stores, offset: 'adopt' }, effects } : { state, effects }
+  }),
+  after('two Java sites need not begin together', (state, effects) => ({
+    state: { ...state, site: { ...state.site, epoch: '' } },
+    effects,
+  })),
+  after('a batch that a Java site may have is sent again', (state, effects) => ({
+    state,
+    effects: effects.map((effect) => {
+      if (effect.type === 'drop' && effect.reason === 'uncertain') return { type: 'restore', serial: effect.serial }
+      if (effect.type !== 'send' || effect.message.type !== 'withdrawn') return effect
+      return { type: 'send', message: { ...effect.message, drop: false } }
+    }),
+  })),
+  after('a Java session goes on over a batch that was given up', (state, effects) => ({
+    state: { ...state, site: { ...state.site, spoiled: false } },
+    effects,
+  })),
+  after('what an operator accepts is not told to the other side', (state, effects) => ({
+    state: { ...state, accepting: false },
+    effects: effects.filter((effect) => effect.type !== 'send' || effect.message.type !== 'acceptDivergence'),
+  })),
 ]
 
 /** As if the batch on its way had never been sent. */
 function sendAgain(state: AgreementState): AgreementState {
   const { flight } = state
   if (flight === undefined || flight.stage === 'journaling') return state
-  const { serial, count, order, peerTotal, stream } = flight
-  const again: KeptBatch = { serial, count, order, due: order === 'follow', sentBefore: false, peerTotal, stream }
+  const { serial, count, order, peerTotal, stream, peerStream } = flight
+  const again: KeptBatch = {
+    serial,
+    count,
+    order,
+    due: order === 'follow',
+    sentBefore: false,
+    peerTotal,
+    stream,
+    peerStream,
+  }
   return { ...state, flight: undefined, kept: [again, ...state.kept] }
 }

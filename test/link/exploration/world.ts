@@ -1,190 +1,56 @@
-/**
- * Everything that the agreement meets, small enough to be explored whole: two state machines, the channel between them,
- * two SiteAgents with their streams, stores and reports, two journals, two pools of keys. Deterministic: an action is
- * chosen by the explorer.
- */
-import { wantedBatch } from '../../../src/link/agreement/delivery.js'
-import { type DurableState, restoredState } from '../../../src/link/agreement/durable.js'
-import type { AgreementEffect, AgreementEvent, AgreementMessage } from '../../../src/link/agreement/events.js'
-import { nextTickMs, transition as machineTransition, type Transition } from '../../../src/link/agreement/machine.js'
+/** A world under change: what each part does to the others. Deterministic; the explorer chooses what happens. */
+import { epochBroken, wantedBatch } from '../../../src/link/agreement/delivery.js'
+import { restoredState } from '../../../src/link/agreement/durable.js'
+import type { AgreementEffect, AgreementEvent } from '../../../src/link/agreement/events.js'
+import { nextTickMs, transition as machineTransition } from '../../../src/link/agreement/machine.js'
 import { helloOf } from '../../../src/link/agreement/reconcile.js'
-import { type AgreementState, type Hello, initialState } from '../../../src/link/agreement/state.js'
+import { initialState } from '../../../src/link/agreement/state.js'
+import { presentStores } from '../../../src/link/agreement/stores.js'
+import {
+  type End,
+  ENDS,
+  type Gateway,
+  LIMITS,
+  type Message,
+  otherEnd,
+  QUESTION,
+  type Rules,
+  type SiteAgent,
+  siteKind,
+  sizeOf,
+  UNITS,
+  type World,
+} from './parts.js'
 
-export type End = 'left' | 'right'
-export const ENDS = ['left', 'right'] as const
-
-/** A batch's worth of keys; sizes whose sums all differ. */
-export interface Unit {
-  readonly name: string
-  readonly size: number
-}
-
-export const UNITS: readonly Unit[] = [
-  { name: 'a', size: 1 },
-  { name: 'b', size: 2 },
-  { name: 'c', size: 4 },
-  { name: 'd', size: 8 },
-  { name: 'e', size: 16 },
-]
-
-type Message =
-  | { readonly type: 'hello'; readonly hello: Hello }
-  | { readonly type: 'propose'; readonly serial: number; readonly unit: string }
-  | { readonly type: 'verified'; readonly serial: number }
-  | { readonly type: 'agreement'; readonly message: AgreementMessage }
-
-export interface Gateway {
-  readonly machine: AgreementState
-  /** Units whose keys wait, by name, ascending. */
-  readonly pool: readonly string[]
-  /** Units taken out of the pool, by serial. */
-  readonly batches: readonly { readonly serial: number; readonly unit: string }[]
-  /** What is on the disk, and what may be lost with a crash. */
-  readonly synced: DurableState | undefined
-  readonly unsynced: DurableState | undefined
-  /** A record that is being written before a batch may go. */
-  readonly writing: number | undefined
-  readonly starts: number
-}
-
-export interface OpenStream {
-  readonly stream: string
-  readonly wire: readonly string[]
-}
-
-export interface SiteAgent {
-  /** Unit names in the order in which they were taken in. */
-  readonly store: readonly string[]
-  /** Open WaitForSessions, the newest last, with the messages on each that were not read yet. */
-  readonly open: readonly OpenStream[]
-  /** Totals on their way to the gateway. */
-  readonly reports: readonly number[]
-  readonly streams: number
-  readonly crashed: boolean
-  /** Restarted, and the gateway has not been told for certain. */
-  readonly unnoticed: boolean
-}
-
-export interface World {
-  readonly gateways: Readonly<Record<End, Gateway>>
-  readonly sites: Readonly<Record<End, SiteAgent>>
-  readonly connected: boolean
-  readonly channels: Readonly<Record<End, readonly Message[]>>
-  readonly faults: number
-  /** Units that came late. */
-  readonly late: number
-  /** Both SiteAgents count from the same number. */
-  readonly storeLost: boolean
-  readonly protocolError: string | undefined
-}
-
-export interface Rules {
-  /** Faults that may happen. */
-  readonly faults: readonly FaultName[]
-  readonly maxFaults: number
-  readonly units: number
-  /** Units that come once everything else has come to rest. */
-  readonly lateUnits: number
-  /** Reports come before the settle time is over. */
-  readonly timelyReports: boolean
-  /** For mutation tests: what the machine does instead. */
-  readonly transition?: (state: AgreementState, event: AgreementEvent) => Transition
-}
-
-export type FaultName =
-  | 'disconnect'
-  | 'cancel'
-  | 'replace'
-  | 'crashGateway'
-  | 'crashLeftGateway'
-  | 'crashSite'
-  | 'crashDevice'
-  | 'interruptReports'
-
-const LIMITS = { settleMs: 100, inferAfterMs: 50, maxMismatches: 3 }
-
-export function initialWorld(rules: Rules): World {
-  const pool = UNITS.slice(0, rules.units).map(({ name }) => name)
-  const gateway = (role: End): Gateway => ({
-    machine: initialState(role, LIMITS, `fresh-${role}`),
-    pool,
-    batches: [],
-    synced: undefined,
-    unsynced: undefined,
-    writing: undefined,
-    starts: 0,
-  })
-  const site: SiteAgent = {
-    store: [],
-    open: [],
-    reports: [],
-    streams: 0,
-    crashed: false,
-    unnoticed: false,
-  }
-  let world: World = {
-    gateways: { left: gateway('left'), right: gateway('right') },
-    sites: { left: site, right: site },
-    connected: false,
-    channels: { left: [], right: [] },
-    faults: 0,
-    late: 0,
-    storeLost: false,
-    protocolError: undefined,
-  }
-  for (const end of ENDS) {
-    world = new Actor(world, rules).event(end, {
-      type: 'siteFacts',
-      confirmation: 'total',
-      restartsNumbering: false,
-      nowMs: 0,
-    })
-    world = new Actor(world, rules).openStream(end)
-  }
-  return world
-}
-
-export function sizeOf(unit: string): number {
-  return UNITS.find(({ name }) => name === unit)?.size ?? 0
-}
-
-export function totalOf(store: readonly string[]): number {
-  return store.reduce((sum, unit) => sum + sizeOf(unit), 0)
-}
-
-const other = (end: End): End => (end === 'left' ? 'right' : 'left')
-
-/** Changes a copy of a world; each method is one thing that happens. */
-class Actor {
+/** Changes a copy of a world; each method is one thing that happens at a gateway or between the two. */
+export class Actor {
   constructor(
     public world: World,
-    private readonly rules: Rules,
+    readonly rules: Rules,
   ) {}
 
-  #gateway(end: End, change: Partial<Gateway>): void {
+  gateway(end: End, change: Partial<Gateway>): void {
     const gateway = { ...this.world.gateways[end], ...change }
     this.world = { ...this.world, gateways: { ...this.world.gateways, [end]: gateway } }
   }
 
-  #site(end: End, change: Partial<SiteAgent>): void {
+  site(end: End, change: Partial<SiteAgent>): void {
     const site = { ...this.world.sites[end], ...change }
     this.world = { ...this.world, sites: { ...this.world.sites, [end]: site } }
   }
 
-  /** Queues a message towards the other end. */
   #send(from: End, message: Message): void {
     if (!this.world.connected) return
-    const to = other(from)
+    const to = otherEnd(from)
     this.world = { ...this.world, channels: { ...this.world.channels, [to]: [...this.world.channels[to], message] } }
   }
 
-  event(end: End, event: AgreementEvent): World {
+  event(end: End, event: AgreementEvent): void {
     const run = this.rules.transition ?? machineTransition
     const { state, effects } = run(this.world.gateways[end].machine, event)
-    this.#gateway(end, { machine: state })
+    this.gateway(end, { machine: state })
     for (const effect of effects) this.#perform(end, effect)
-    this.#form(end)
-    return this.world
+    for (const one of ENDS) this.form(one)
   }
 
   #perform(end: End, effect: AgreementEffect): void {
@@ -197,25 +63,27 @@ class Actor {
       case 'sendVerified':
         return this.#send(end, { type: 'verified', serial: effect.serial })
       case 'journal':
-        if (effect.awaited === undefined) this.#gateway(end, { unsynced: effect.record })
-        else this.#gateway(end, { synced: effect.record, unsynced: undefined, writing: effect.awaited })
+        if (effect.awaited === undefined) this.gateway(end, { unsynced: effect.record })
+        else this.gateway(end, { synced: effect.record, unsynced: undefined, writing: effect.awaited })
         return
       case 'deliver': {
         const batch = gateway.batches.find(({ serial }) => serial === effect.serial)
-        const site = this.world.sites[end]
-        const open = site.open.find(({ stream }) => stream === effect.stream)
-        if (batch === undefined || open === undefined) return
-        this.#onStream(end, effect.stream, [...open.wire, batch.unit])
+        if (batch === undefined || !this.#write(end, effect.stream, batch.unit)) return
         this.event(end, { type: 'handedOver', serial: effect.serial, nowMs: 0 })
         return
       }
+      case 'ask':
+        this.#write(end, effect.stream, QUESTION)
+        return
       case 'delivered':
       case 'drop':
-        return this.#gateway(end, { batches: gateway.batches.filter(({ serial }) => serial !== effect.serial) })
+        return this.gateway(end, { batches: gateway.batches.filter(({ serial }) => serial !== effect.serial) })
+      case 'commit':
+        return this.#commit(end, effect.serial)
       case 'restore': {
         const batch = gateway.batches.find(({ serial }) => serial === effect.serial)
         if (batch === undefined) return
-        this.#gateway(end, {
+        this.gateway(end, {
           batches: gateway.batches.filter((one) => one !== batch),
           pool: [...gateway.pool, batch.unit].sort(),
         })
@@ -228,34 +96,52 @@ class Actor {
         this.world = { ...this.world, protocolError: effect.text }
         this.disconnect()
         return
-      case 'commit':
       case 'announceAnew':
       case 'log':
         return
     }
   }
 
-  /** Left: the first unit that both hold becomes a batch, at once. */
-  #form(end: End): void {
-    if (end !== 'left') return
-    const { machine, pool, batches } = this.world.gateways.left
+  /** False where the stream is gone. */
+  #write(end: End, stream: string, message: string): boolean {
+    const { open } = this.world.sites[end]
+    if (!open.some((one) => one.stream === stream)) return false
+    this.site(end, {
+      open: open.map((one) => (one.stream === stream ? { stream, wire: [...one.wire, message] } : one)),
+    })
+    return true
+  }
+
+  /** What only one side holds below a verified batch is dropped. */
+  #commit(end: End, serial: number): void {
+    const { pool, batches, machine } = this.world.gateways[end]
+    const unit = batches.find((batch) => batch.serial === serial)?.unit
+    if (unit === undefined) return
+    this.gateway(end, { pool: pool.filter((name) => name > unit) })
+    if (this.world.accepted === 0 || machine.role !== 'right') return
+    this.world = { ...this.world, verifiedSince: [...this.world.verifiedSince, unit] }
+  }
+
+  /** The first unit that both hold becomes a batch, at once. */
+  form(end: End): void {
+    const { machine, pool, batches } = this.world.gateways[end]
+    if (machine.role !== 'left') return
     const wanted = wantedBatch(machine)
     if (wanted === undefined) return
-    const unit = pool.find(
-      (name) => this.world.gateways.right.pool.includes(name) && !wanted.avoidCounts.includes(sizeOf(name)),
-    )
+    const theirs = this.world.gateways[otherEnd(end)].pool
+    const unit = pool.find((name) => theirs.includes(name) && !wanted.avoidCounts.includes(sizeOf(name, this.rules)))
     if (unit === undefined) return
-    this.#gateway('left', {
+    this.gateway(end, {
       pool: pool.filter((name) => name !== unit),
       batches: [...batches, { serial: wanted.serial, unit }],
     })
-    this.#send('left', { type: 'propose', serial: wanted.serial, unit })
-    this.event('left', { type: 'formed', serial: wanted.serial, count: sizeOf(unit), nowMs: 0 })
+    this.#send(end, { type: 'propose', serial: wanted.serial, unit, stores: presentStores(machine) })
+    this.event(end, { type: 'formed', serial: wanted.serial, count: sizeOf(unit, this.rules), nowMs: 0 })
   }
 
-  receive(end: End): World {
+  receive(end: End): void {
     const [message, ...rest] = this.world.channels[end]
-    if (message === undefined) return this.world
+    if (message === undefined) return
     this.world = { ...this.world, channels: { ...this.world.channels, [end]: rest } }
     switch (message.type) {
       case 'hello':
@@ -264,96 +150,82 @@ class Actor {
         return this.event(end, { type: 'verified', serial: message.serial, genuine: true, nowMs: 0 })
       case 'agreement':
         return this.event(end, { type: 'message', message: message.message, nowMs: 0 })
-      case 'propose': {
-        const { pool, batches } = this.world.gateways[end]
-        const held = pool.includes(message.unit)
-        if (held) {
-          this.#gateway(end, {
-            pool: pool.filter((name) => name !== message.unit),
-            batches: [...batches, { serial: message.serial, unit: message.unit }],
-          })
-        }
-        const outcome = held ? 'equal' : 'missing'
-        return this.event(end, {
-          type: 'prepared',
-          serial: message.serial,
-          count: sizeOf(message.unit),
-          outcome,
-          nowMs: 0,
-        })
+      case 'dropThrough': {
+        const { pool, machine } = this.world.gateways[end]
+        if (machine.peer?.proven === true) this.gateway(end, { pool: pool.filter((name) => name > message.unit) })
+        return
       }
+      case 'propose':
+        return this.#prepare(end, message)
     }
   }
 
-  openStream(end: End): World {
+  #prepare(end: End, message: Message & { readonly type: 'propose' }): void {
+    const { pool, batches, machine } = this.world.gateways[end]
+    const present = presentStores(machine)
+    const stores = { mine: message.stores.theirs, theirs: message.stores.mine }
+    const held =
+      pool.includes(message.unit) &&
+      present.mine === stores.mine &&
+      present.theirs === stores.theirs &&
+      !epochBroken(machine)
+    if (held) {
+      this.gateway(end, {
+        pool: pool.filter((name) => name !== message.unit),
+        batches: [...batches, { serial: message.serial, unit: message.unit }],
+      })
+    }
+    const { serial, unit } = message
+    const outcome = held ? 'equal' : 'missing'
+    this.event(end, { type: 'prepared', serial, count: sizeOf(unit, this.rules), outcome, stores, nowMs: 0 })
+  }
+
+  openStream(end: End): void {
     const { streams, open } = this.world.sites[end]
     const stream = `${end}${streams + 1}`
-    this.#site(end, { open: [...open, { stream, wire: [] }], streams: streams + 1 })
-    return this.event(end, { type: 'streamOpened', stream, nowMs: 0 })
+    this.site(end, { open: [...open, { stream, wire: [] }], streams: streams + 1 })
+    this.event(end, { type: 'streamOpened', stream, nowMs: 0 })
   }
 
-  closeStream(end: End, stream: string): World {
+  closeStream(end: End, stream: string): void {
     const { open } = this.world.sites[end]
-    if (!open.some((one) => one.stream === stream)) return this.world
-    this.#site(end, { open: open.filter((one) => one.stream !== stream) })
-    return this.event(end, { type: 'streamEnded', stream, nowMs: 0 })
+    if (!open.some((one) => one.stream === stream)) return
+    this.site(end, { open: open.filter((one) => one.stream !== stream) })
+    this.event(end, { type: 'streamEnded', stream, nowMs: 0 })
   }
 
-  takeIn(end: End, stream: string): World {
-    const { open, store, reports } = this.world.sites[end]
-    const [unit, ...rest] = open.find((one) => one.stream === stream)?.wire ?? []
-    if (unit === undefined) return this.world
-    const next = [...store, unit]
-    this.#site(end, { store: next, reports: [...reports, totalOf(next)] })
-    this.#onStream(end, stream, rest)
-    return this.world
-  }
-
-  #onStream(end: End, stream: string, wire: readonly string[]): void {
-    const { open } = this.world.sites[end]
-    this.#site(end, { open: open.map((one) => (one.stream === stream ? { stream, wire } : one)) })
-  }
-
-  report(end: End): World {
-    const [total, ...rest] = this.world.sites[end].reports
-    if (total === undefined) return this.world
-    this.#site(end, { reports: rest })
-    return this.event(end, { type: 'total', storeId: 1n, total: BigInt(total), nowMs: 0 })
-  }
-
-  journalled(end: End): World {
+  journalled(end: End): void {
     const { writing } = this.world.gateways[end]
-    if (writing === undefined) return this.world
-    this.#gateway(end, { writing: undefined })
-    return this.event(end, { type: 'journalled', serial: writing, nowMs: 0 })
+    if (writing === undefined) return
+    this.gateway(end, { writing: undefined })
+    this.event(end, { type: 'journalled', serial: writing, nowMs: 0 })
   }
 
-  tick(end: End): World {
+  tick(end: End): void {
     const nowMs = nextTickMs(this.world.gateways[end].machine)
-    return nowMs === undefined ? this.world : this.event(end, { type: 'tick', nowMs })
+    if (nowMs !== undefined) this.event(end, { type: 'tick', nowMs })
   }
 
-  connect(): World {
+  connect(): void {
     this.world = { ...this.world, connected: true, channels: { left: [], right: [] } }
     for (const end of ENDS) this.event(end, { type: 'connected', nowMs: 0 })
-    return this.world
   }
 
-  disconnect(): World {
-    if (!this.world.connected) return this.world
+  disconnect(): void {
+    if (!this.world.connected) return
     this.world = { ...this.world, connected: false, channels: { left: [], right: [] } }
     for (const end of ENDS) this.event(end, { type: 'disconnected', nowMs: 0 })
-    return this.world
   }
 
   /** The process dies and is started again; `lucky`: what was written but not synced survives. */
-  crashGateway(end: End, lucky: boolean): World {
+  crashGateway(end: End, lucky: boolean): void {
     this.disconnect()
     const { synced, unsynced, starts, machine } = this.world.gateways[end]
     const disk = lucky ? (unsynced ?? synced) : synced
-    this.#site(end, { open: [], reports: [] })
+    // Another process does not know that the SiteAgent ever knew it.
+    this.site(end, { open: [], reports: [], unnoticed: false })
     const fresh = `fresh-${end}-${starts + 1}`
-    this.#gateway(end, {
+    this.gateway(end, {
       machine:
         disk === undefined
           ? initialState(machine.role, LIMITS, fresh)
@@ -365,49 +237,47 @@ class Actor {
       writing: undefined,
       starts: starts + 1,
     })
-    this.event(end, { type: 'siteFacts', confirmation: 'total', restartsNumbering: false, nowMs: 0 })
-    return this.world
+    this.tellFacts(end)
   }
 
-  /** The SiteAgent dies and is started again with an empty store. */
-  crashSite(end: End): World {
-    const { open } = this.world.sites[end]
-    const lost = this.world.sites[end].store.length > 0 || this.world.storeLost
-    this.#site(end, { store: [], open: [], reports: [], crashed: true, unnoticed: true })
-    this.world = { ...this.world, storeLost: lost }
-    for (const { stream } of open) this.event(end, { type: 'streamEnded', stream, nowMs: 0 })
-    return this.#subscribeAgain(end)
+  tellFacts(end: End): void {
+    const java = siteKind(end, this.rules) === 'java'
+    const confirmation = java ? 'inferred' : 'total'
+    this.event(end, { type: 'siteFacts', confirmation, restartsNumbering: java, nowMs: 0 })
   }
 
-  siteRestartNoticed(end: End): World {
-    this.#site(end, { unnoticed: false })
-    return this.event(end, { type: 'siteRestarted', nowMs: 0 })
+  /** Both streams end, and the session after begins at the other site. */
+  swapRoles(): void {
+    this.disconnect()
+    for (const end of ENDS) {
+      for (const { stream } of this.world.sites[end].open) this.closeStream(end, stream)
+    }
+    for (const end of ENDS) {
+      const { machine, starts } = this.world.gateways[end]
+      const freshLineage = `swap-${end}-${starts}-${this.world.faults}`
+      this.event(end, { type: 'session', role: otherEnd(machine.role), freshLineage, nowMs: 0 })
+    }
   }
 
-  crashDevice(end: End): World {
-    this.#gateway(end, { pool: [] })
-    return this.world
-  }
-
-  interruptReports(end: End): World {
-    this.#site(end, { reports: [] })
-    return this.#subscribeAgain(end)
-  }
-
-  #subscribeAgain(end: End): World {
-    this.event(end, { type: 'reportsInterrupted', nowMs: 0 })
-    this.event(end, { type: 'siteFacts', confirmation: 'none', restartsNumbering: false, nowMs: 0 })
-    return this.event(end, { type: 'siteFacts', confirmation: 'total', restartsNumbering: false, nowMs: 0 })
+  dropByBound(end: End): void {
+    const [unit, ...pool] = this.world.gateways[end].pool
+    if (unit === undefined) return
+    this.gateway(end, { pool })
+    this.#send(end, { type: 'dropThrough', unit })
   }
 
   /** Both devices give one more batch's worth of keys. */
-  moreKeys(): World {
+  moreKeys(): void {
     const unit = UNITS[this.rules.units + this.world.late]
-    if (unit === undefined) return this.world
+    if (unit === undefined) return
     this.world = { ...this.world, late: this.world.late + 1 }
-    for (const end of ENDS) this.#gateway(end, { pool: [...this.world.gateways[end].pool, unit.name].sort() })
-    this.#form('left')
-    return this.world
+    for (const end of ENDS) this.gateway(end, { pool: [...this.world.gateways[end].pool, unit].sort() })
+    for (const end of ENDS) this.form(end)
+  }
+
+  accept(end: End): void {
+    this.world = { ...this.world, accepted: this.world.accepted + 1, verifiedSince: [] }
+    this.event(end, { type: 'acceptDivergence', nowMs: 0 })
   }
 
   fault(): this {
@@ -416,60 +286,34 @@ class Actor {
   }
 }
 
-export interface Action {
-  readonly name: string
-  readonly fault: boolean
-  run(): World
-}
-
-/** Everything that can happen now. */
-export function actionsOf(world: World, rules: Rules): Action[] {
-  const actions: Action[] = []
-  const add = (name: string, run: (actor: Actor) => World, fault = false): void => {
-    actions.push({ name, fault, run: () => run(fault ? new Actor(world, rules).fault() : new Actor(world, rules)) })
+export function initialWorld(rules: Rules): World {
+  const gateway = (role: End): Gateway => ({
+    machine: initialState(role, LIMITS, `fresh-${role}`),
+    pool: UNITS.slice(0, rules.units),
+    batches: [],
+    synced: undefined,
+    unsynced: undefined,
+    writing: undefined,
+    starts: 0,
+  })
+  const site: SiteAgent = {
+    ...{ store: [], sessions: [], open: [], reports: [] },
+    ...{ streams: 0, restarts: 0, unnoticed: false, stalled: false },
   }
-  if (!world.connected) add('connect', (actor) => actor.connect())
+  const actor = new Actor(
+    {
+      gateways: { left: gateway('left'), right: gateway('right') },
+      sites: { left: site, right: site },
+      connected: false,
+      channels: { left: [], right: [] },
+      ...{ faults: 0, late: 0, accepted: 0, verifiedSince: [] },
+      protocolError: undefined,
+    },
+    rules,
+  )
   for (const end of ENDS) {
-    const site = world.sites[end]
-    const gateway = world.gateways[end]
-    if (world.channels[end].length > 0) add(`${end} receives`, (actor) => actor.receive(end))
-    for (const { stream, wire } of site.open) {
-      if (wire.length > 0) add(`${end} SiteAgent takes in`, (actor) => actor.takeIn(end, stream))
-    }
-    if (site.reports.length > 0) add(`${end} SiteAgent's total arrives`, (actor) => actor.report(end))
-    if (gateway.writing !== undefined) add(`${end} journal written`, (actor) => actor.journalled(end))
-    if (site.open.length === 0) add(`${end} SiteAgent asks for keys`, (actor) => actor.openStream(end))
-    if (site.crashed && site.unnoticed)
-      add(`${end} SiteAgent's restart is noticed`, (actor) => actor.siteRestartNoticed(end))
-    const reportsPending = site.reports.length > 0 || site.open.some(({ wire }) => wire.length > 0)
-    if (nextTickMs(gateway.machine) !== undefined && !(rules.timelyReports && reportsPending)) {
-      add(`${end} settle time is over`, (actor) => actor.tick(end))
-    }
+    actor.tellFacts(end)
+    actor.openStream(end)
   }
-  if (actions.length === 0 && world.late < rules.lateUnits) add('more keys come', (actor) => actor.moreKeys())
-  // Nothing goes wrong any more once the last keys have come: what was wrong must show then.
-  if (world.faults >= rules.maxFaults || world.late > 0) return actions
-  const may = (fault: FaultName): boolean => rules.faults.includes(fault)
-  if (world.connected && may('disconnect')) add('connection lost', (actor) => actor.disconnect(), true)
-  for (const end of ENDS) {
-    const site = world.sites[end]
-    for (const { stream } of site.open) {
-      if (may('cancel')) add(`${end} SiteAgent cancels`, (actor) => actor.closeStream(end, stream), true)
-    }
-    if (site.open.length > 0 && may('replace')) {
-      add(`${end} SiteAgent asks once more`, (actor) => actor.openStream(end), true)
-    }
-    if (may('crashGateway') || (end === 'left' && may('crashLeftGateway'))) {
-      add(`${end} gateway dies`, (actor) => actor.crashGateway(end, false), true)
-      if (world.gateways[end].unsynced !== undefined) {
-        add(`${end} gateway dies after its disk caught up`, (actor) => actor.crashGateway(end, true), true)
-      }
-    }
-    if (may('crashSite')) add(`${end} SiteAgent dies`, (actor) => actor.crashSite(end), true)
-    if (may('crashDevice') && world.gateways[end].pool.length > 0) {
-      add(`${end} device dies`, (actor) => actor.crashDevice(end), true)
-    }
-    if (may('interruptReports')) add(`${end} reports are interrupted`, (actor) => actor.interruptReports(end), true)
-  }
-  return actions
+  return actor.world
 }
