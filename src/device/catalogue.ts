@@ -46,7 +46,7 @@ export const CATALOGUE: readonly CatalogueEntry[] = [
   entry(qix, () => import('../../drivers/qix/driver.js'), () => import('../../drivers/qix/emulator.js'), () => import('../../drivers/qix/trace.js')),
   entry(dummyqkd, () => import('../../drivers/dummyqkd/driver.js')),
   entry(clavis2, () => import('../../drivers/clavis2/driver.js')),
-  entry(ekpqc, () => import('../../drivers/ekpqc/driver.js'), () => import('../../drivers/ekpqc/emulator.js')),
+  entry(ekpqc, () => import('../../drivers/ekpqc/driver.js'), () => import('../../drivers/ekpqc/emulator.js'), () => import('../../drivers/ekpqc/trace.js')),
   entry(nox, () => import('../../drivers/nox/driver.js'), () => import('../../drivers/nox/emulator.js'), () => import('../../drivers/nox/trace.js')),
   entry(ledEmitter, () => import('../../drivers/led-emitter/driver.js'), () => import('../../drivers/led-emitter/emulator.js'), () => import('../../drivers/led-emitter/trace.js')),
   entry(random.qcicada, () => import('../../drivers/random/qcicada.js'), async () => ({ emulator: (await import('../../drivers/random/emulators.js')).qcicadaEmulator }), async () => ({ trace: (await import('../../drivers/random/trace.js')).qcicadaTrace })),
