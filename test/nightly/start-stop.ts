@@ -1,9 +1,13 @@
 /**
  * The long form of the starts and stops: two of our gateways at stand-in SiteAgents in one process, the racing calls in
- * any order. `node --import tsx test/nightly/start-stop.ts [--program cpp|java] [--cycles 1000]`; with `--expose-gc` the
- * memory after the last cycle is compared with that after the first tenth. Exit code 0 where all held.
+ * any order. `npm run nightly:start-stop -- [--program cpp|java] [--cycles 1000]`. The memory after the last cycle is
+ * compared with that after the first tenth; of Java sites it is told and not judged, because their stand-ins keep each
+ * StartNode that is never answered and each reader's events: `nightly:cycles` measures the gateways alone. Exit code 0
+ * where all held.
  */
 import { parseArgs } from 'node:util'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { closeDummyLab } from '../gateway/support/dummy-lab.js'
 import { cppCycles, javaCycles, type Cycle } from '../standin/cycles.js'
 
@@ -15,13 +19,15 @@ const cycles = Number(values.cycles)
 const bytesPerKey = 400
 const slackBytes = 16 * 1024 * 1024
 
+setFlagsFromString('--expose-gc')
+const collect = runInNewContext('gc') as () => void
+
 let differences = 0
 let early: { heapBytes: number; keys: number } | undefined
 let late: { heapBytes: number; keys: number } | undefined
 
-function heap(keys: number): { heapBytes: number; keys: number } | undefined {
-  if (globalThis.gc === undefined) return undefined
-  globalThis.gc()
+function heap(keys: number): { heapBytes: number; keys: number } {
+  collect()
   return { heapBytes: process.memoryUsage().heapUsed, keys }
 }
 
@@ -41,7 +47,7 @@ await (values.program === 'java' ? javaCycles : cppCycles)(cycles, onCycle)
 await closeDummyLab()
 const grownBytes = (late?.heapBytes ?? 0) - (early?.heapBytes ?? 0)
 const allowedBytes = slackBytes + bytesPerKey * ((late?.keys ?? 0) - (early?.keys ?? 0))
-const flat = grownBytes <= allowedBytes
+const flat = values.program === 'java' || grownBytes <= allowedBytes
 process.stdout.write(
   `${JSON.stringify({ program: values.program, cycles, differences, grownBytes: late === undefined ? null : grownBytes })}\n`,
 )
