@@ -114,7 +114,7 @@ export class Dialogue {
   #ask<T>(question: Question<T>, signal: AbortSignal): Promise<T> {
     const { what, bytes, read, timeoutMs } = question
     this.#drop()
-    return withDeadline(
+    const asking = withDeadline(
       this.clock,
       timeoutMs,
       `${this.transport.path}: ${what}`,
@@ -152,6 +152,20 @@ export class Dialogue {
       },
       signal,
     )
+    return asking.catch((error: unknown) => {
+      throw this.#explained(error)
+    })
+  }
+
+  /** Bytes that are neither an answer nor text are what a device at another line rate is heard as. */
+  #explained(error: unknown): unknown {
+    if (!(error instanceof GatewayError) || (error.code !== 'E_DEADLINE' && error.code !== 'E_DEVICE_PROTOCOL'))
+      return error
+    const heard = this.#buffer.subarray(0, this.#length)
+    if (heard.length === 0 || heard.every((byte) => byte < 0x7f && (byte >= 0x20 || byte === 0x0a || byte === 0x0d)))
+      return error
+    const hint = `${heard.length} bytes came that are no answer: most likely the line rate is not right, or this is another device`
+    return new GatewayError(error.code, `${error.message}; ${hint}`, { cause: error, details: error.details })
   }
 
   #take(used: number): void {

@@ -54,3 +54,21 @@ describe.each(DRIVER_CASES)('the emulator of $driver', (chosen) => {
     expect(emulator.facts()).toMatchObject({ plugged: true })
   }, 120_000)
 })
+
+describe('a device at another line rate', () => {
+  it.each(DRIVER_CASES.filter(({ driver }) => ['qix', 'qcicada', 'ekpqc'].includes(driver)))(
+    'is said to be so most likely: $driver',
+    async (chosen) => {
+      bench = await startBench(chosen)
+      await bench.emulator.fault('baud', ['4800'])
+      const state = await untilState(
+        bench.device,
+        'the line rate is doubted',
+        (now) => now.state === 'silent' && now.reason.includes('line rate'),
+        60_000,
+      )
+      expect(state).toMatchObject({ reason: expect.stringContaining('most likely the line rate is not') as string })
+    },
+    120_000,
+  )
+})
