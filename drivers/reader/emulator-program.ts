@@ -6,7 +6,8 @@
  *   READER_EMULATOR_RATE    events a second; default 10000
  *   READER_EMULATOR_LOG     file to which each run adds a line with its arguments
  *   READER_EMULATOR_FAULT   what happens after READER_EMULATOR_AFTER events (default 1000), in runs without -q only:
- *                           exit, complain, hang, garbage, cut (the last record is half written)
+ *                           exit, complain, hang, garbage, cut (the last record is half written), flood (complains
+ *                           without end and does not heed SIGTERM)
  *   READER_EMULATOR_ONCE    file that is made when the fault happened; with it there the program behaves
  */
 import { appendFileSync, existsSync, writeFileSync } from 'node:fs'
@@ -90,6 +91,13 @@ async function fail(fault: string): Promise<void> {
     case 'complain':
       process.stderr.write('Warning: DMA buffer overrun\n')
       break
+    case 'flood':
+      process.on('SIGTERM', () => {})
+      for (;;) {
+        await new Promise<void>((resolve) => {
+          process.stderr.write(`${'Warning: DMA buffer overrun\n'.repeat(2_000)}`, () => resolve())
+        })
+      }
     case 'garbage':
       await write('this is no hexadecimal number\n')
       break
