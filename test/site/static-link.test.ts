@@ -3,9 +3,10 @@ import { describe, expect, test } from 'vitest'
 import { systemClock } from '../../src/base/clock.js'
 import { parseHostPort } from '../../src/base/host-port.js'
 import { systemRandom } from '../../src/base/random.js'
+import { silentLogger } from '../../src/observe/log.js'
 import { openChannel } from '../../src/rpc/channel.js'
 import { ISiteAgent } from '../../src/rpc/gen/cqp/remote/site_pb.js'
-import type { KeeperEvent } from '../../src/site/link-keeper.js'
+import { LinkKeeper, type KeeperEvent } from '../../src/site/link-keeper.js'
 import { restartStaticLink } from '../../src/site/link-recipe.js'
 import { openSiteConnection } from '../../src/site/site-connection.js'
 import { StaticKeeper, type StaticKeeperOptions } from '../../src/site/static-keeper.js'
@@ -141,6 +142,33 @@ describe('the keeper of a static link', () => {
     lacks = undefined
     await poll(() => made.alice.openStreams + made.bob.openStreams).toBe(2)
   })
+})
+
+test('a keeper outside both gateways, told that the link is static, registers the left device anew', async () => {
+  const { a, b, alice, bob } = await staticLink()
+  const events = new EventLog<KeeperEvent>()
+  const end = ({ address }: { address: string }, deviceId: string) => ({
+    ...{ address: parseHostPort(address, 'test'), deviceId },
+    openChannel: () => openChannel({ address, what: 'test' }),
+  })
+  const keeper = new LinkKeeper({
+    ...{ left: end(a, 'A_B_A'), right: end(b, 'A_B_B'), registerAnew: 'from outside' },
+    ...{ clock: systemClock, random: systemRandom, log: silentLogger, onEvent: (event) => events.emit(event) },
+    ...{ lookMs: 50, graceMs: 200, pauseFirstMs: 200, pauseMaxMs: 400 },
+  })
+  const stop = new AbortController()
+  const running = keeper.run(stop.signal)
+  bench.after(async () => {
+    stop.abort()
+    await running
+  })
+  await events.until((e) => e.event === 'state' && e.message === 'the link runs', soon())
+  const from = events.history.length
+  a.killStreams()
+  b.killStreams()
+  await events.until((e) => e.event === 'call' && e.call === 'RegisterDevice' && e.answer === 'OK', soon(), from)
+  await poll(() => alice.openStreams + bob.openStreams).toBe(2)
+  expect(events.history.filter((e) => e.event === 'call' && e.call === 'StartNode')).toEqual([])
 })
 
 test('registering anew from outside keeps what else the registration held, and tries until it stands again', async () => {
