@@ -1,6 +1,6 @@
 /**
  * The agreement walked through in larger worlds than the tests have time for. One line a world on stdout; exit code 1
- * where one breaks a promise. Needs about 6 GB: `node --max-old-space-size=6000 --import tsx test/nightly/explore.ts`.
+ * where one breaks a promise. Needs about 6 GB: `NODE_OPTIONS=--max-old-space-size=6000 npm run nightly:explore`.
  */
 import { explore } from '../link/exploration/explorer.js'
 import { invariantsOf } from '../link/exploration/invariants.js'
