@@ -105,7 +105,10 @@ export function linkCondition(input: LinkReportInput): LinkCondition {
   return { state: 'idle', reason: 'no keys from the device' }
 }
 
-function warningsOf({ session, state }: LinkReportInput): string[] {
+/** A SiteAgent that reads has told its total long before, ms. */
+const UNREPORTED_MS = 5_000
+
+function warningsOf({ session, state, nowMs }: LinkReportInput): string[] {
   const warnings: string[] = []
   if (state.site.confirmation === 'inferred' && state.site.stream !== undefined) {
     warnings.push(
@@ -114,6 +117,13 @@ function warningsOf({ session, state }: LinkReportInput): string[] {
   }
   if (state.peer?.site.confirmation === 'inferred' && state.connection === 'up') {
     warnings.push('the other SiteAgent tells no totals: that it took keys in is inferred')
+  }
+  const { flight } = state
+  if (flight !== undefined && nowMs - flight.sinceMs > UNREPORTED_MS) {
+    const seconds = Math.round((nowMs - flight.sinceMs) / 1_000)
+    warnings.push(
+      `a batch of ${flight.count} keys has been on its way to this SiteAgent for ${seconds} s: it does not read, or does not tell its total`,
+    )
   }
   const { here, there } = owed(state)
   if (here + there > 0) {
