@@ -43,7 +43,11 @@ export class LedEmulator implements DeviceEmulator {
       productId: PRODUCT_ID,
       endpoints: { [DATA_ENDPOINT]: 64 },
       ...(usbSerial === undefined ? {} : { serialNumber: usbSerial }),
-      onBulkOut: async (_endpoint, bytes) => this.#take((await this.#faulty.take(bytes)) ?? new Uint8Array(0)),
+      onBulkOut: async (_endpoint, bytes) => {
+        const taken = await this.#faulty.take(bytes)
+        await this.#line.settled()
+        this.#take(taken ?? new Uint8Array(0))
+      },
     })
     this.#unhear = this.#line.onHeard((chunk) => {
       this.control.push(...chunk)

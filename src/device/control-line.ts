@@ -43,6 +43,11 @@ export class ControlLine {
     })
   }
 
+  /** Resolves once all that has come is heard. */
+  settled(): Promise<void> {
+    return this.#hearing
+  }
+
   /** Does what was commanded; undefined where the fault is not one of `CONTROL_LINE_FAULTS`. Throws E_USAGE. */
   async fault(name: string, args: readonly string[]): Promise<string | undefined> {
     switch (name) {
