@@ -11,6 +11,8 @@ const LATENCY_CALLS = 15
 const LARGE_BYTES = 1_048_576
 const THROUGHPUT_BYTES = 8 * 1_048_576
 const MEASURE_TIMEOUT_MS = 20_000
+/** A busy server takes its time to start a shell. */
+const EXEC_TIMEOUT_MS = 15_000
 
 /** Latency that points at Nagle's algorithm rather than at the network. */
 const DELAYED_ACK_MS = 38
@@ -93,7 +95,7 @@ export async function throughputStep(subject: Measured): Promise<Result> {
 export async function clockStep(link: TunnelLink, options: Pick<TunnelOptions, 'clock'>): Promise<Result> {
   const { clock } = options
   const startedMs = clock.nowMs()
-  const output = await link.exec('date +%s.%N', 5_000)
+  const output = await link.exec('date +%s.%N', EXEC_TIMEOUT_MS)
   const endedMs = clock.nowMs()
   const seconds = Number(output?.trim())
   if (output === undefined || !Number.isFinite(seconds) || seconds === 0) {

@@ -198,9 +198,11 @@ export class Ssh2Link implements TunnelLink {
         this.#client.exec(command, (error, channel) => {
           if (error !== undefined) return resolve(undefined)
           let text = ''
+          let hasSucceeded = false
           channel.on('data', (chunk: Buffer) => (text += chunk.toString('utf8')))
-          channel.once('exit', (code: number | null) => resolve(code === 0 ? text : undefined))
-          channel.once('close', () => resolve(undefined))
+          channel.once('exit', (code: number | null) => (hasSucceeded = code === 0))
+          // What it wrote may come after the word that it ended.
+          channel.once('close', () => resolve(hasSucceeded ? text : undefined))
         })
       })
     })

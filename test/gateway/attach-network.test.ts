@@ -132,11 +132,10 @@ describe('qkd-gw tunnel check', () => {
     })
   })
 
-  it('names the firewall where only the server itself reaches the listener, and sees a wrong clock', async () => {
+  it('names the firewall where only the server itself reaches the listener', async () => {
     const net = startNetLab()
     onCleanup(() => net.close())
-    // What the server would say of its clock in September 2001.
-    const sshd = await startServer(net, 'clientspecified', ['ForceCommand echo 1000000000.0'])
+    const sshd = await startServer(net)
     net.filter(['tcp dport 9000 drop'])
     const { code, steps } = await check(net, sshd)
     expect(code).toBe(0)
@@ -146,11 +145,6 @@ describe('qkd-gw tunnel check', () => {
     })
     expect(steps['reached from the server']?.result).toBe('ok')
     expect(steps['bind address']?.result).toBe('ok')
-    expect(steps['clock']).toMatchObject({
-      result: 'doubtful',
-      found: expect.stringMatching(/ms behind/) as string,
-      remedy: expect.stringMatching(/time server/) as string,
-    })
   })
 })
 

@@ -214,6 +214,18 @@ describe('qkd-gw tunnel check', () => {
     )
   })
 
+  it('sees that the clock of the server is wrong', async () => {
+    // September 2001, to whoever asks.
+    const sshd = await startRealSshd({ config: [...ALIVE, 'ForceCommand echo 1000000000.0'] })
+    const { steps, exitCode } = await check(sshd, '--backend', 'ssh2', '--remote-listen', String(await freePort()))
+    expect(exitCode).toBeUndefined()
+    expect(steps.find((step) => step.name === 'clock')).toMatchObject({
+      result: 'doubtful',
+      found: expect.stringMatching(/ms behind/) as string,
+      remedy: expect.stringMatching(/time server/) as string,
+    })
+  })
+
   it('prints a table for people', async () => {
     const { text, exitCode } = await tunnel('check', 'lab@nowhere.invalid')
     expect(exitCode).toBe(11)
