@@ -161,10 +161,6 @@ export const MUTATIONS: readonly Mutation[] = [
     state: { ...state, site: { ...state.site, spoiled: false } },
     effects,
   })),
-  after('what an operator accepts is not told to the other side', (state, effects) => ({
-    state: { ...state, accepting: false },
-    effects: effects.filter((effect) => effect.type !== 'send' || effect.message.type !== 'acceptDivergence'),
-  })),
 ]
 
 /** As if the batch on its way had never been sent. */
