@@ -54,10 +54,11 @@ describe('attach', () => {
   it.each(DRIVER_CASES)(
     'serves $driver, which comes back after damage and after its cable was pulled, and leaves in order',
     async (chosen) => {
-      const { gateway, end, works } = await attachDriver(chosen)
+      const attached = await attachDriver(chosen)
+      const { gateway, end } = attached
       const before = (await gateway.status()).parts
       await end.emulator.fault('corrupt', ['2'])
-      await works()
+      await attached.works()
       const openings = Number(before['device']?.facts?.['openings'])
       await end.emulator.fault('unplug', ['500', 'now'])
       await eventually(
@@ -65,7 +66,7 @@ describe('attach', () => {
         async () => Number((await gateway.status()).parts['device']?.facts?.['openings']) > openings,
         PATIENCE_MS,
       )
-      await works()
+      await attached.works()
       const after = (await gateway.status()).parts
       for (const part of ['server', 'registration']) {
         expect(after[part]?.sinceMs, part).toBe(before[part]?.sinceMs)
@@ -79,7 +80,8 @@ describe('attach', () => {
     'streams the time tags of $driver, and holds them back between StopDetecting and StartDetecting',
     async (chosen) => {
       const { gateway } = await attachDriver(chosen)
-      const address = String((await gateway.status()).parts['server']?.facts?.['address'])
+      const address = (await gateway.status()).parts['server']?.facts?.['address']
+      if (typeof address !== 'string') throw new Error('the status names no address')
       const channel = await openChannel({ address, what: 'device' })
       onCleanup(() => channel.close())
       const deadline = { deadlineMs: PATIENCE_MS, signal: new AbortController().signal }
