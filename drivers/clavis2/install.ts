@@ -106,7 +106,9 @@ export async function installInitialKey(given: Uint8Array, options: InstallOptio
       throw new GatewayError(
         'E_CONFIG',
         `the initial key has ${key.length} bytes; Clavis2 needs ${INITIAL_KEY_BYTES}`,
-        { remedy: `give both SiteAgents the same fallback key of ${INITIAL_KEY_BYTES} bytes, or carry one to both program's files by hand and use --driver-option initial-key=installed` },
+        {
+          remedy: `give both SiteAgents the same fallback key of ${INITIAL_KEY_BYTES} bytes, or carry one to both program's files by hand and use --driver-option initial-key=installed`,
+        },
       )
     }
     const sameKey = found !== undefined && spellingIn(found, key) === 'upstream'

@@ -271,7 +271,7 @@ describe('a device that is open', () => {
   it('has its round trip and the converter’s waiting time shown, with the remedy where it is spoken to', async () => {
     const { io, path } = memoryIo()
     const slow: DeviceIo = { ...io, latencyTimerMs: () => 16 }
-    const { until, session, stop } = run(path, slow, {
+    const running = run(path, slow, {
       begin: (handle): Conversation => ({
         onData: () => {},
         end: () => {},
@@ -282,13 +282,13 @@ describe('a device that is open', () => {
         },
       }),
     })
-    await until(({ state }) => state === 'identified')
-    expect(session.facts()).toMatchObject({
+    await running.until(({ state }) => state === 'identified')
+    expect(running.session.facts()).toMatchObject({
       roundTripMs: 16.2,
       latencyTimerMs: 16,
       latencyRemedy: expect.stringContaining('latency_timer') as string,
     })
-    await stop()
+    await running.stop()
     const listening = run(path, slow)
     await listening.until(({ state }) => state === 'open')
     expect(listening.session.facts()).toMatchObject({ latencyTimerMs: 16 })

@@ -100,7 +100,7 @@ const slowMs = 60_000
 describe('TLS through the whole', { timeout: 240_000 }, () => {
   it('attach, SiteAgents of either library, peer, tunnel and site command, with certificates renewed meanwhile', async () => {
     const certificates = await keysInit()
-    const { file } = certificates
+    const file = (name: string): string => certificates.file(name)
     const a = await startSiteAgent('left', 0, { credentials: siteCredentials(certificates, 'A') })
     const b = await startCCoreSiteAgent(0, [file('ca.crt'), file('B-site-agent.crt'), file('B-site-agent.key')])
     // The gateways have copies of their own, as on another machine.
