@@ -82,7 +82,10 @@ export class SerialSession {
   #bytesRead = 0
   #appearedAtMs: number | undefined
   #grabbed = false
-  #presenceChanged: () => void = () => {}
+  /** Something changed since the last look at the node: the pause that comes next is not waited out. */
+  #changedSinceLook = false
+  #onChange: () => void = () => {}
+  #unwatch: Unsubscribe = () => {}
   /** Survives reopening: the next remedy continues where the last one ended. */
   #remedyStage = 0
   readonly #remedyPause: Backoff | undefined
@@ -121,20 +124,13 @@ export class SerialSession {
 
   /** Resolves when `signal` aborts and the port is closed; rejects with what neither time nor a cable can mend. */
   async run(signal: AbortSignal): Promise<void> {
-    let unwatch = this.#watch()
-    const unwake = this.options.wakeOn?.(() => this.#presenceChanged())
+    this.#unwatch = this.#watch()
+    const unwake = this.options.wakeOn?.(() => this.#noteChange())
     try {
-      while (!signal.aborted) {
-        const before = this.#target
-        await this.#once(signal)
-        if (this.#target !== before) {
-          unwatch()
-          unwatch = this.#watch()
-        }
-      }
+      while (!signal.aborted) await this.#once(signal)
     } finally {
       unwake?.()
-      unwatch()
+      this.#unwatch()
       this.#set({ state: 'stopped' })
     }
   }
@@ -158,8 +154,14 @@ export class SerialSession {
         this.#grabbed = this.#appearedAtMs !== undefined && nowMs - this.#appearedAtMs < GRABBED_WITHIN_MS
         this.#appearedAtMs = undefined
       }
-      this.#presenceChanged()
+      this.#noteChange()
     })
+  }
+
+  /** Kept until the next look: it may come while nobody waits, as when a port is being closed. */
+  #noteChange(): void {
+    this.#changedSinceLook = true
+    this.#onChange()
   }
 
   #absentReason(): string {
@@ -173,6 +175,7 @@ export class SerialSession {
   /** One look, one opening if it can be, and the pause after it. */
   async #once(signal: AbortSignal): Promise<void> {
     const { io, settings } = this.options
+    this.#changedSinceLook = false
     const node = io.resolvePath(this.#target)
     if (node === undefined) {
       this.#set({ state: 'absent', reason: this.#absentReason() })
@@ -222,7 +225,9 @@ export class SerialSession {
       { asked: this.#target, stable },
       'the device has a stable name and is found by it from now on',
     )
+    this.#unwatch()
     this.#target = stable
+    this.#unwatch = this.#watch()
   }
 
   async #couldNotOpen(error: unknown, signal: AbortSignal): Promise<void> {
@@ -247,12 +252,13 @@ export class SerialSession {
     await this.#pause(this.#retryPause.nextMs(), signal)
   }
 
-  /** Waits, but no longer than until the node appears, vanishes or changes its rights. */
+  /** Waits, but not once the node has appeared, vanished or changed its rights since it was last looked at. */
   async #pause(delayMs: number, signal: AbortSignal): Promise<void> {
+    if (this.#changedSinceLook) return
     const wake = new AbortController()
-    this.#presenceChanged = () => wake.abort()
+    this.#onChange = () => wake.abort()
     await sleep(this.options.clock, delayMs, AbortSignal.any([signal, wake.signal])).catch(() => {})
-    this.#presenceChanged = () => {}
+    this.#onChange = () => {}
   }
 
   #converse(transport: ByteTransport, node: string, reopened: boolean, signal: AbortSignal): Promise<EndOfOpening> {
@@ -273,7 +279,7 @@ export class SerialSession {
         over.abort()
         timer?.cancel()
         signal.removeEventListener('abort', onAbort)
-        this.#presenceChanged = () => {}
+        this.#onChange = () => {}
         conversation.end()
         resolve(end)
       }
@@ -355,7 +361,7 @@ export class SerialSession {
       expectLife(silentAfterMs, checkSilence)
       signal.addEventListener('abort', onAbort, { once: true })
       if (signal.aborted) return onAbort()
-      this.#presenceChanged = () => {
+      this.#onChange = () => {
         const now = this.options.io.resolvePath(this.#target)
         if (now === undefined || now === node) return
         const message = `${this.#target} stands for ${now} now, no longer for ${node}`

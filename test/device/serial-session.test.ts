@@ -24,6 +24,7 @@ import { createMemoryLines } from '../../src/io/memory-line.js'
 import { createNodeIo } from '../../src/io/node-io.js'
 import { openPtyLine } from '../../src/io/pty.js'
 import { silentLogger } from '../../src/observe/log.js'
+import { ManualClock } from '../drivers/support/manual-clock.js'
 
 const cleanups: (() => unknown)[] = []
 afterEach(async () => {
@@ -161,18 +162,62 @@ describe('finding the device', () => {
     expect(session.facts()).toMatchObject({ openings: 1 })
   })
 
-  it('follows its name to another node although the old one stays', async () => {
-    const { name, point } = stableName()
-    const [first, second] = [await pty(), await pty()]
-    point(first)
-    const { until, states } = run(name, nodeIo)
+  it.each([['the name', true] as const, ['the node', false] as const])(
+    'follows its name to another node although the old one stays, %s given',
+    async (_, byName) => {
+      const { folder, name, point } = stableName()
+      const [first, second] = [await pty(), await pty()]
+      point(first)
+      const { until, states } = run(byName ? name : realpathSync(first.path), nodeIo, { stableFolder: folder })
+      await until(({ state }) => state === 'open')
+      point(second)
+      const there = realpathSync(second.path)
+      expect(await until((now) => now.state === 'open' && now.path === there)).toMatchObject({ path: there })
+      expect(states).toContainEqual(
+        expect.objectContaining({ state: 'absent', reason: expect.stringContaining('stands for') as string }),
+      )
+    },
+  )
+
+  it('waits out no pause where the cable is back before the failed opening has ended', async () => {
+    const { io, path, line } = memoryIo()
+    let tries = 0
+    const moved: DeviceIo = {
+      ...io,
+      async openSerial(...args) {
+        tries += 1
+        if (tries > 1) return io.openSerial(...args)
+        await line.unplug()
+        await line.plug()
+        throw new GatewayError('E_DEVICE_ABSENT', 'it has just been pulled')
+      },
+    }
+    const { until } = run(path, moved, { clock: new ManualClock() })
     await until(({ state }) => state === 'open')
-    point(second)
-    const there = realpathSync(second.path)
-    expect(await until((now) => now.state === 'open' && now.path === there)).toMatchObject({ path: there })
-    expect(states).toContainEqual(
-      expect.objectContaining({ state: 'absent', reason: expect.stringContaining('stands for') as string }),
-    )
+    expect(tries).toBe(2)
+  })
+
+  it('waits out no pause where the cable is back before the lost port is closed', async () => {
+    const { io, path, line } = memoryIo()
+    const slowToClose: DeviceIo = {
+      ...io,
+      async openSerial(...args) {
+        const transport = await io.openSerial(...args)
+        const close = transport.close.bind(transport)
+        transport.close = async () => {
+          await close()
+          await line.plug()
+        }
+        return transport
+      },
+    }
+    const { until, session } = run(path, slowToClose, { clock: new ManualClock() })
+    await until(({ state }) => state === 'open')
+    const lost = until(({ state }) => state === 'absent')
+    await line.unplug()
+    await lost
+    await until(({ state }) => state === 'open')
+    expect(session.facts()).toMatchObject({ openings: 2, losses: 1 })
   })
 
   it('waits for a port that another program holds, names that program, and takes the port when it is free', async () => {
