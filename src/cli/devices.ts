@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { sleep } from '../base/clock.js'
-import type { DetectedDevice } from '../device/detection.js'
+import type { DetectedDevice, DetectionOptions } from '../device/detection.js'
 import type { CliEnvironment } from './environment.js'
 
 interface DevicesFlags {
@@ -38,31 +38,46 @@ function sentences(devices: readonly DetectedDevice[]): string {
     .join('\n')
 }
 
-async function listDevices(flags: DevicesFlags, env: CliEnvironment): Promise<void> {
+/** What came and what went, a line each. */
+function changes(before: readonly DetectedDevice[], after: readonly DetectedDevice[]): string {
+  const here = (devices: readonly DetectedDevice[], path: string): boolean =>
+    devices.some((device) => device.path === path)
+  return [
+    ...before.filter(({ path }) => !here(after, path)).map(({ path }) => `gone: ${path}\n`),
+    ...after.filter(({ path }) => !here(before, path)).map(({ path }) => `new: ${path}\n`),
+  ].join('')
+}
+
+async function listDevices(flags: DevicesFlags, env: CliEnvironment, detection: DetectionOptions): Promise<void> {
   const { detectDevices } = await import('../device/detection.js')
   const show = (devices: readonly DetectedDevice[]): void => {
     env.stdout.write(flags.json === true ? `${JSON.stringify({ devices })}\n` : sentences(devices))
   }
-  let shown = await detectDevices()
+  let shown = await detectDevices(detection)
   show(shown)
   if (flags.watch !== true) return
   while (!env.signal.aborted) {
     await sleep(env.clock, LOOK_MS, env.signal).catch(() => {})
     if (env.signal.aborted) return
-    const now = await detectDevices()
+    const now = await detectDevices(detection)
     if (JSON.stringify(now) === JSON.stringify(shown)) continue
+    if (flags.json !== true) {
+      env.stdout.write(`\n${new Date(env.clock.nowMs()).toISOString()}\n${changes(shown, now)}\n`)
+    }
     shown = now
-    if (flags.json !== true) env.stdout.write(`\n${new Date(env.clock.nowMs()).toISOString()}\n`)
     show(shown)
   }
 }
 
-/** `qkd-gw devices`: what is attached, by stable name, and what each device is. Opens and resets nothing. */
-export function addDevicesCommand(program: Command, env: CliEnvironment): void {
+/**
+ * `qkd-gw devices`: what is attached, by stable name, and what each device is. Opens and resets nothing. `detection`
+ * says where to look, this system by default.
+ */
+export function addDevicesCommand(program: Command, env: CliEnvironment, detection: DetectionOptions = {}): void {
   program
     .command('devices')
     .description('what is attached, which driver it is for, who holds it, and what is missing; opens nothing')
     .option('--watch', 'go on, and show the list again whenever it changes')
     .option('--json', 'one JSON object: {"devices": [...]}; with --watch one a line')
-    .action((flags: DevicesFlags) => listDevices(flags, env))
+    .action((flags: DevicesFlags) => listDevices(flags, env, detection))
 }

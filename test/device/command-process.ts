@@ -1,4 +1,4 @@
-/** Runs one command as a process of its own: `node --import tsx command-process.ts emulate qix …`. */
+/** Runs one command as a process of its own: `node --import tsx command-process.ts emulate qix …`. TEST_DEVICE_ROOTS: where devices are looked for. */
 import { Command } from 'commander'
 import { systemClock } from '../../src/base/clock.js'
 import { systemRandom } from '../../src/base/random.js'
@@ -6,6 +6,7 @@ import { addDevicesCommand } from '../../src/cli/devices.js'
 import { addEmulateCommand } from '../../src/cli/emulate.js'
 import { exitCodeOf, explain } from '../../src/cli/explain.js'
 import { addTraceCommand } from '../../src/cli/trace.js'
+import type { DetectionRoots } from '../../src/device/sysfs.js'
 
 const stop = new AbortController()
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => stop.abort())
@@ -23,7 +24,9 @@ const env = {
     process.exitCode = code
   },
 }
-for (const add of [addEmulateCommand, addDevicesCommand, addTraceCommand]) add(program, env)
+for (const add of [addEmulateCommand, addTraceCommand]) add(program, env)
+const roots = process.env['TEST_DEVICE_ROOTS']
+addDevicesCommand(program, env, roots === undefined ? {} : { roots: JSON.parse(roots) as DetectionRoots })
 try {
   await program.parseAsync(process.argv)
 } catch (error) {

@@ -108,6 +108,33 @@ describe('finding devices without opening them', () => {
     expect(JSON.parse(process.output())).toHaveProperty('devices')
   })
 
+  it('goes on watching when asked: lists what comes, says what goes, and ends well with Ctrl+C', async () => {
+    put('dev/nothing')
+    const process = runCommand(['devices', '--watch'], { TEST_DEVICE_ROOTS: JSON.stringify(roots) })
+    const json = runCommand(['devices', '--watch', '--json'], { TEST_DEVICE_ROOTS: JSON.stringify(roots) })
+    const path = join(roots.byId, byId)
+    await Promise.all([
+      process.line((line) => line.startsWith('No device found')),
+      json.next(({ devices }) => Array.isArray(devices) && devices.length === 0),
+    ])
+    link(put('dev/ttyACM0'), join('dev/serial/by-id', byId))
+    await Promise.all([
+      process.line((line) => line === `new: ${path}`),
+      process.line((line) => /^ +driver +tdc1, \d+ of 100/.test(line)),
+      json.next(({ devices }) => JSON.stringify(devices).includes(`"path":"${path}"`)),
+    ])
+    rmSync(path)
+    await Promise.all([
+      process.line((line) => line === `gone: ${path}`),
+      json.next(({ devices }) => Array.isArray(devices) && devices.length === 0),
+    ])
+    for (const each of [process, json]) {
+      each.child.kill('SIGINT')
+      expect(await each.ended).toBe(0)
+      expect(each.errors()).toBe('')
+    }
+  })
+
   it('goes by the by-id name where a container has /dev without /sys', async () => {
     const node = put('dev/ttyACM3')
     link(node, join('dev/serial/by-id', byId))

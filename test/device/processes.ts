@@ -9,14 +9,19 @@ export interface CommandProcess {
   child: ChildProcessByStdio<Writable, Readable, Readable>
   /** The next line of stdout that `accept` likes, parsed. */
   next(accept: (line: Record<string, unknown>) => boolean): Promise<Record<string, unknown>>
+  /** Resolves once a line of stdout is `accept`ed, from the first on. */
+  line(accept: (line: string) => boolean): Promise<string>
   /** Everything so far. */
   output(): string
   errors(): string
   ended: Promise<number | null>
 }
 
-export function runCommand(args: readonly string[]): CommandProcess {
-  const child = spawn(process.execPath, ['--import', 'tsx', program, ...args], { stdio: ['pipe', 'pipe', 'pipe'] })
+export function runCommand(args: readonly string[], env: Readonly<Record<string, string>> = {}): CommandProcess {
+  const child = spawn(process.execPath, ['--import', 'tsx', program, ...args], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    env: { ...process.env, ...env },
+  })
   const lines: string[] = []
   const waiting = new Set<() => void>()
   let errors = ''
@@ -32,6 +37,19 @@ export function runCommand(args: readonly string[]): CommandProcess {
     ended,
     output: () => lines.join('\n'),
     errors: () => errors,
+    line(accept) {
+      return new Promise((resolve, reject) => {
+        const look = (): void => {
+          const found = lines.find(accept)
+          if (found === undefined) return
+          waiting.delete(look)
+          resolve(found)
+        }
+        waiting.add(look)
+        look()
+        void ended.then(() => reject(new Error(`the command ended: ${lines.join('\n')}\n${errors}`)))
+      })
+    },
     next(accept) {
       return new Promise((resolve, reject) => {
         const look = (): void => {
