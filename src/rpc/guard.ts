@@ -59,6 +59,8 @@ export interface GuardOptions {
   readonly connection: Connection
   readonly onRefused: (methodPath: string, originator: Originator, verdict: AccessVerdict & { allowed: false }) => void
   readonly onAnswered: () => void
+  /** A call has shown that the connection is of somebody who may do more than anyone. */
+  readonly onKnown: () => void
   readonly meter: () => RequestMeter
 }
 
@@ -95,7 +97,7 @@ class GuardedCall extends ServerInterceptingCall {
   }
 
   private admit(metadata: Metadata): boolean {
-    const { connection, policy, onRefused } = this.options
+    const { connection, policy, onRefused, onKnown } = this.options
     const certificate = subjectOf(this.next.getAuthContext().sslPeerCertificate)
     if (certificate !== undefined && connection.originator.certificate === undefined) {
       connection.originator = { ...connection.originator, certificate }
@@ -104,7 +106,10 @@ class GuardedCall extends ServerInterceptingCall {
     const plain = plainMetadata(metadata)
     const verdict = policy.decide(this.method.path, originator, plain)
     if (verdict.allowed) {
-      if (verdict.caller !== 'anyone') connection.known = true
+      if (verdict.caller !== 'anyone' && !connection.known) {
+        connection.known = true
+        onKnown()
+      }
       factsOfCall.set(metadata, { originator, caller: verdict.caller, metadata: plain })
       return true
     }

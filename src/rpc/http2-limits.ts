@@ -1,10 +1,13 @@
 import * as http2 from 'node:http2'
+import type { Duplex } from 'node:stream'
 import type { Server } from '@grpc/grpc-js'
 import type { Clock } from '../base/clock.js'
 import type { Logger } from '../observe/log.js'
 
-/** Window of an HTTP/2 stream and connection of a caller that we know, bytes. Strangers keep HTTP/2's 65,535. */
+/** Window of an HTTP/2 stream and connection of a caller that we know, bytes. */
 export const WIDE_WINDOW_BYTES = 4 * 1024 * 1024
+/** The same of the few strangers that get more than HTTP/2's 65,535: as much as an SSH connection has on the way. */
+export const STRANGER_WINDOW_BYTES = 2 * 1024 * 1024
 
 export interface Http2Bounds {
   /** Open streams a connection: of callers that we know, of strangers. */
@@ -13,12 +16,19 @@ export interface Http2Bounds {
   readonly bytesInFlight: { readonly known: number; readonly stranger: number }
   /** Bytes of one such request of a stranger. */
   readonly strangerRequestBytes: number
+  /**
+   * Strangers' connections at a time that have a wide window, first come: where the tunnel hides who calls, the other
+   * device is a stranger until its first call. However many come, these windows hold no more than this many times
+   * `STRANGER_WINDOW_BYTES`.
+   */
+  readonly wideStrangers: number
 }
 
 export const DEFAULT_HTTP2_BOUNDS: Http2Bounds = {
   streams: { known: 100, stranger: 16 },
   bytesInFlight: { known: 128 * 1024 * 1024, stranger: 16 * 1024 * 1024 },
   strangerRequestBytes: 1_200_000,
+  wideStrangers: 8,
 }
 
 /** In force while grpc-js takes one connection over. */
@@ -28,6 +38,8 @@ export interface ConnectionTraits {
   readonly becameKnown: (session: http2.ServerHttp2Session) => boolean
   /** Told of the number of open streams whenever it changes. */
   readonly onStreams: (open: number) => void
+  /** The connection, whose end gives its share of what strangers may have back. */
+  readonly stream: Pick<Duplex, 'once'>
 }
 
 /** Counts the bytes of a request that has not arrived whole. */
@@ -43,8 +55,11 @@ const MAX_TIMEOUT_MS = 2 ** 31 - 1
 const TIMEOUT_UNITS_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000 }
 
 export interface Http2Limits {
-  /** Runs `take`, which hands exactly one connection to grpc-js, with these traits in force. */
-  withTraits(traits: ConnectionTraits, take: () => void): void
+  /**
+   * Runs `take`, which hands exactly one connection to grpc-js, with these traits in force. What it returns is called
+   * once a call has shown that the connection is of somebody whom we know.
+   */
+  withTraits(traits: ConnectionTraits, take: () => void): () => void
   /** The meter of the stream whose call grpc-js makes at this moment. */
   currentMeter(): RequestMeter
   /** False where grpc-js has no place for windows and bounds of ours: all works, slower and with its own bounds. */
@@ -79,6 +94,8 @@ export function limitHttp2(server: Server, bounds: Http2Bounds, clock: Pick<Cloc
   const inFlight = { known: 0, stranger: 0 }
   let traits: ConnectionTraits | undefined
   let meter = noMeter
+  let wideStrangers = 0
+  let trustPresent = (): void => {}
 
   const measure = (
     stream: http2.ServerHttp2Stream,
@@ -117,15 +134,42 @@ export function limitHttp2(server: Server, bounds: Http2Bounds, clock: Pick<Cloc
     return { release, start }
   }
 
-  const prepare = (http2Server: http2.Http2Server, { known, becameKnown, onStreams }: ConnectionTraits): void => {
+  /** A share of the wide windows that strangers may have, to be given back; undefined where all are taken. */
+  const takeShare = (stream: ConnectionTraits['stream']): (() => void) | undefined => {
+    if (wideStrangers >= bounds.wideStrangers) return undefined
+    wideStrangers += 1
+    let isHeld = true
+    const giveBack = (): void => {
+      if (isHeld) wideStrangers -= 1
+      isHeld = false
+    }
+    stream.once('close', giveBack)
+    return giveBack
+  }
+
+  /** Returns what is to be called once the caller is known. */
+  const prepare = (
+    http2Server: http2.Http2Server,
+    { known, becameKnown, onStreams }: ConnectionTraits,
+    giveBack: (() => void) | undefined,
+  ): (() => void) => {
     let knows = known
     let open = 0
+    let present: http2.ServerHttp2Session | undefined
+    const trust = (): void => {
+      if (knows) return
+      knows = true
+      giveBack?.()
+      if (present === undefined || present.destroyed) return
+      // This waits for something to be sent, as the settings are.
+      present.setLocalWindowSize(WIDE_WINDOW_BYTES)
+      present.settings({ initialWindowSize: WIDE_WINDOW_BYTES, maxConcurrentStreams: bounds.streams.known })
+    }
     http2Server.on('session', (session) => {
-      if (!knows && becameKnown(session)) {
-        knows = true
-        session.settings({ initialWindowSize: WIDE_WINDOW_BYTES, maxConcurrentStreams: bounds.streams.known })
-      }
+      present = session
       if (knows) session.setLocalWindowSize(WIDE_WINDOW_BYTES)
+      else if (becameKnown(session)) trust()
+      else if (giveBack !== undefined) session.setLocalWindowSize(STRANGER_WINDOW_BYTES)
     })
     let started: (() => void) | undefined
     http2Server.prependListener('stream', (stream, headers) => {
@@ -141,6 +185,7 @@ export function limitHttp2(server: Server, bounds: Http2Bounds, clock: Pick<Cloc
       started?.()
       meter = noMeter
     })
+    return trust
   }
 
   if (internals === undefined) {
@@ -150,12 +195,14 @@ export function limitHttp2(server: Server, bounds: Http2Bounds, clock: Pick<Cloc
     Reflect.set(server, 'createHttp2Server', (credentials: unknown): http2.Http2Server => {
       const present = traits
       const known = present?.known ?? false
+      const share = present === undefined || known ? undefined : takeShare(present.stream)
       commonServerOptions.settings = {
         maxConcurrentStreams: known ? bounds.streams.known : bounds.streams.stranger,
         ...(known ? { initialWindowSize: WIDE_WINDOW_BYTES } : {}),
+        ...(share === undefined ? {} : { initialWindowSize: STRANGER_WINDOW_BYTES }),
       }
       const http2Server = createHttp2Server(credentials)
-      if (present !== undefined) prepare(http2Server, present)
+      if (present !== undefined) trustPresent = prepare(http2Server, present, share)
       return http2Server
     })
   }
@@ -166,8 +213,10 @@ export function limitHttp2(server: Server, bounds: Http2Bounds, clock: Pick<Cloc
     currentMeter: () => meter,
     withTraits(next, take) {
       traits = next
+      trustPresent = () => {}
       try {
         take()
+        return trustPresent
       } finally {
         traits = undefined
       }

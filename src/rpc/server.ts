@@ -79,17 +79,20 @@ export function createDeviceServer(options: DeviceServerOptions): DeviceServer {
     }
     const connection = connections.admit(stream, originator, policy.isKnown(originator))
     if (connection === undefined) return
+    let trust = (): void => {}
     // One injector a connection: its interceptor is what ties calls to the connection they came on.
     const guard = createGuard({
       policy,
       connection,
       onRefused: (path, from, verdict) => refusals.record(path, from, verdict),
       onAnswered: () => (connection.lastUseMs = clock.monotonicMs()),
+      onKnown: () => trust(),
       meter: () => limits.currentMeter(),
     })
-    limits.withTraits(
+    trust = limits.withTraits(
       {
         known: connection.known,
+        stream,
         becameKnown(session) {
           const certificate =
             session.socket instanceof TLSSocket && session.socket.authorized

@@ -69,7 +69,7 @@ export const DEFAULT_TIMINGS: TunnelTimings = {
   probeTimeoutMs: 4_000,
   largeProbeIntervalMs: 60_000,
   largeProbeBytes: 262_144,
-  fastRetriesMs: [20, 100, 400],
+  fastRetriesMs: [0, 100, 400],
   retryFirstMs: 1_000,
   retryMaxMs: 20_000,
   bannedFirstMs: 60_000,

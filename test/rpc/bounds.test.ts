@@ -8,7 +8,12 @@ import { PassThrough } from 'node:stream'
 import { unary } from '../../src/rpc/bridge.js'
 import { IDevice } from '../../src/rpc/gen/cqp/remote/device_pb.js'
 import { Probe } from '../../src/rpc/gen/qkdgw/probe/v1/probe_pb.js'
-import { DEFAULT_HTTP2_BOUNDS, limitHttp2, WIDE_WINDOW_BYTES } from '../../src/rpc/http2-limits.js'
+import {
+  DEFAULT_HTTP2_BOUNDS,
+  limitHttp2,
+  STRANGER_WINDOW_BYTES,
+  WIDE_WINDOW_BYTES,
+} from '../../src/rpc/http2-limits.js'
 import { connectTo, duplexPair, soon, startDevice, type DeviceUnderTest } from './support/device.js'
 
 let device: DeviceUnderTest | undefined
@@ -25,7 +30,7 @@ async function eventually(holds: () => boolean): Promise<void> {
 }
 
 /** A bare HTTP/2 session into the server, as if from `from`. */
-async function session(under: DeviceUnderTest, from: typeof stranger): Promise<http2.ClientHttp2Session> {
+async function session(under: DeviceUnderTest, from: typeof stranger | undefined): Promise<http2.ClientHttp2Session> {
   const [near, far] = duplexPair()
   under.server.inject(far, from)
   const client = http2.connect('http://device', { createConnection: () => near })
@@ -34,8 +39,13 @@ async function session(under: DeviceUnderTest, from: typeof stranger): Promise<h
   return client
 }
 
-function openCall(client: http2.ClientHttp2Session, path: string): http2.ClientHttp2Stream {
+function openCall(
+  client: http2.ClientHttp2Session,
+  path: string,
+  headers: http2.OutgoingHttpHeaders = {},
+): http2.ClientHttp2Stream {
   const stream = client.request({
+    ...headers,
     ':method': 'POST',
     ':path': path,
     'content-type': 'application/grpc',
@@ -54,18 +64,59 @@ const prefix = (length: number): Buffer =>
   Buffer.from([0, length >>> 24, (length >>> 16) & 255, (length >>> 8) & 255, length & 255])
 
 describe('windows', () => {
-  it('are wide for who is known and as they were for strangers', async () => {
-    device = await startDevice()
+  it('are wide for who is known and for the first few strangers, and as they were for the rest', async () => {
+    device = await startDevice({}, { http2Bounds: { wideStrangers: 2 } })
     const known = await session(device, site)
-    const unknown = await session(device, stranger)
     expect(known.remoteSettings.initialWindowSize).toBe(WIDE_WINDOW_BYTES)
-    expect(unknown.remoteSettings.initialWindowSize).toBe(65_535)
     // The connection's own window arrives as an update just after the settings.
     await eventually(() => (known.state.remoteWindowSize ?? 0) >= WIDE_WINDOW_BYTES)
     expect(known.remoteSettings.maxConcurrentStreams).toBe(DEFAULT_HTTP2_BOUNDS.streams.known)
-    expect(unknown.remoteSettings.maxConcurrentStreams).toBe(DEFAULT_HTTP2_BOUNDS.streams.stranger)
-    known.destroy()
-    unknown.destroy()
+    const first = await session(device, stranger)
+    const second = await session(device, undefined)
+    const third = await session(device, stranger)
+    for (const wide of [first, second]) {
+      expect(wide.remoteSettings.initialWindowSize).toBe(STRANGER_WINDOW_BYTES)
+      await eventually(() => (wide.state.remoteWindowSize ?? 0) >= STRANGER_WINDOW_BYTES)
+      expect(wide.remoteSettings.maxConcurrentStreams).toBe(DEFAULT_HTTP2_BOUNDS.streams.stranger)
+    }
+    expect(third.remoteSettings.initialWindowSize).toBe(65_535)
+    expect(third.state.remoteWindowSize).toBeLessThanOrEqual(65_535)
+    // A place that is free again is for the next one.
+    const under = device
+    first.destroy()
+    await eventually(() => under.server.counts().strangers === 2)
+    const fourth = await session(device, stranger)
+    expect(fourth.remoteSettings.initialWindowSize).toBe(STRANGER_WINDOW_BYTES)
+    for (const one of [known, second, third, fourth]) one.destroy()
+  })
+
+  it('become wide with the first call that shows who a hidden caller is, whose place goes to the next', async () => {
+    device = await startDevice(
+      {
+        sessionPeer: (_from, metadata) =>
+          metadata.get('x-test-token') === 'right' ? 'peer' : metadata.has('x-test-token') ? 'stranger' : 'no session',
+      },
+      { http2Bounds: { wideStrangers: 1 } },
+    )
+    const peer = await session(device, undefined)
+    const late = await session(device, undefined)
+    expect(late.remoteSettings.initialWindowSize).toBe(65_535)
+    const path = '/cqp.remote.IDevice/GetLinkStatus'
+    const wrong = openCall(late, path, { 'x-test-token': 'wrong' })
+    await once(wrong, 'response')
+    expect(late.remoteSettings.initialWindowSize).toBe(65_535)
+    for (const client of [peer, late]) {
+      const changed = once(client, 'remoteSettings')
+      openCall(client, path, { 'x-test-token': 'right' }).end(prefix(0))
+      const [settings] = (await changed) as [http2.Settings]
+      expect(settings.initialWindowSize).toBe(WIDE_WINDOW_BYTES)
+      // What the call itself has sent is not yet given back.
+      await eventually(() => (client.state.remoteWindowSize ?? 0) >= WIDE_WINDOW_BYTES - 100)
+      expect(settings.maxConcurrentStreams).toBe(DEFAULT_HTTP2_BOUNDS.streams.known)
+    }
+    const next = await session(device, undefined)
+    expect(next.remoteSettings.initialWindowSize).toBe(STRANGER_WINDOW_BYTES)
+    for (const one of [peer, late, next]) one.destroy()
   })
 
   it('are left alone, and that is said, where grpc-js has no place for them', () => {
@@ -198,5 +249,13 @@ describe('under load', () => {
     await eventually(() => under.server.counts().open === 0)
     expect(under.server.counts().refusals.total).toBeGreaterThan(900)
     expect(under.server.counts().requestBytesInFlight).toBe(0)
+    // Nor is a place among the strangers with wide windows lost to them.
+    const clients = await Promise.all(
+      Array.from({ length: DEFAULT_HTTP2_BOUNDS.wideStrangers }, () => session(under, stranger)),
+    )
+    for (const client of clients) {
+      expect(client.remoteSettings.initialWindowSize).toBe(STRANGER_WINDOW_BYTES)
+      client.destroy()
+    }
   })
 })

@@ -68,7 +68,7 @@ export const tunnelSection = z.strictObject({
     .array(z.number().int().min(0).max(3_600_000))
     .max(20)
     .optional()
-    .describe('Pauses before the first tries after a loss, ms (default: 20, 100, 400)'),
+    .describe('Pauses before the first tries after a loss, ms (default: 0, 100, 400)'),
   retryFirstMs: ms.optional().describe('The pause after those, ms, doubled each time (default: 1000)'),
   retryMaxMs: ms.optional().describe('The longest pause, ms (default: 20000)'),
 })
