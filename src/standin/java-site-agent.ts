@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { clone, create, equals } from '@bufbuild/protobuf'
 import type { Unsubscribe } from '../base/cell.js'
 import { systemClock, type Clock } from '../base/clock.js'
-import { addUnary } from '../rpc/bridge.js'
+import { addUnary, unary } from '../rpc/bridge.js'
 import { ControlDetailsSchema, IDevice, type ControlDetails } from '../rpc/gen/cqp/remote/device_pb.js'
 import {
   ISiteAgent,
@@ -33,6 +33,8 @@ export interface JavaSiteAgentOptions {
   /** Each key goes there first, one call a key; without it they are only written down. */
   readonly keyTransferAddress?: string
   readonly linkCheck?: JavaLinkCheck
+  /** How many events are remembered; default 100,000. */
+  readonly keepEvents?: number
   readonly clock?: Clock
 }
 
@@ -59,11 +61,18 @@ export interface StandinJavaSiteAgent {
   close(): Promise<void>
 }
 
-const noAnswer = new Promise<never>(() => {})
+/** Of a call that is never answered nothing is kept once its caller has hung up. */
+function noAnswer(caller: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    const gone = (): void => reject(new RpcError(grpc.status.CANCELLED, ''))
+    if (caller.aborted) gone()
+    else caller.addEventListener('abort', gone, { once: true })
+  })
+}
 
 class JavaSiteAgent implements StandinJavaSiteAgent {
   readonly name: string
-  readonly events = new EventLog<SiteAgentEvent>()
+  readonly events: EventLog<SiteAgentEvent>
   readonly #clock: Clock
   #server: grpc.Server | undefined
   #stop = new AbortController()
@@ -78,6 +87,7 @@ class JavaSiteAgent implements StandinJavaSiteAgent {
 
   constructor(private readonly options: JavaSiteAgentOptions) {
     this.name = options.name
+    this.events = new EventLog(options.keepEvents)
     this.#clock = options.clock ?? systemClock
     this.#port = options.port ?? 0
   }
@@ -163,39 +173,40 @@ class JavaSiteAgent implements StandinJavaSiteAgent {
 
   #register(server: grpc.Server): void {
     const agent = ISiteAgent.method
-    addUnary(server, agent.registerDevice, (details) => {
+    addUnary(server, agent.registerDevice, (details, { signal }) => {
       // A set of equal values: the same again changes nothing, a changed one stands beside the old one.
       if (!this.#devices.some((known) => equals(ControlDetailsSchema, known, details))) {
         this.#devices.push(clone(ControlDetailsSchema, details))
       }
       this.#step(this.options.seat === 'right' ? 2 : 1, 'RegisterDevice', details.config?.id ?? '')
-      return noAnswer
+      return noAnswer(signal)
     })
-    addUnary(server, agent.unregisterDevice, ({ id }) => {
+    addUnary(server, agent.unregisterDevice, ({ id }, { signal }) => {
       this.#note(`UnregisterDevice ${id}: nothing is removed`)
-      return noAnswer
+      return noAnswer(signal)
     })
-    addUnary(server, agent.endKeyExchange, () => noAnswer)
+    addUnary(server, agent.endKeyExchange, (_path, { signal }) => noAnswer(signal))
     addUnary(server, agent.getSiteDetails, () => this.#details())
-    addUnary(server, agent.startNode, (path) => this.#startNode(path))
+    addUnary(server, agent.startNode, (path, { signal }) => this.#startNode(path, signal))
   }
 
-  async #startNode(path: PhysicalPath): Promise<never> {
+  async #startNode(path: PhysicalPath, caller: AbortSignal): Promise<never> {
     try {
       for (const hop of path.hops) {
-        if (hop.first?.site === this.url) await this.#startLeft(path)
+        if (hop.first?.site === this.url) await this.#startLeft(path, caller)
         else if (hop.second?.site === this.url) await this.#startRight(hop.second.deviceId, path)
         else this.#note(`${this.url} is neither end of the hop: nothing is done`)
       }
     } catch (error) {
+      if (caller.aborted) return noAnswer(caller)
       this.#note(`StartNode failed: ${String(error)}`)
       // What its own exceptions become on the wire: no text.
       throw new RpcError(grpc.status.UNKNOWN, '')
     }
-    return noAnswer
+    return noAnswer(caller)
   }
 
-  async #startLeft(path: PhysicalPath): Promise<void> {
+  async #startLeft(path: PhysicalPath, caller: AbortSignal): Promise<void> {
     const hop = path.hops.find(({ first }) => first?.site === this.url)
     const deviceId = hop?.first?.deviceId ?? ''
     this.#step(3, 'StartNode', deviceId)
@@ -206,8 +217,8 @@ class JavaSiteAgent implements StandinJavaSiteAgent {
     this.#step(5, 'StartNode', deviceId)
     const client = dial(splitAtColon(hop?.second?.site ?? ''))
     try {
-      // Answered only where it fails.
-      await Promise.race([callUnary(client, ISiteAgent.method.startNode, forwarded), this.#untilStopped()])
+      // Answered only where it fails; nothing is left to wait for once our own caller has hung up.
+      await unary(client, ISiteAgent.method.startNode, forwarded, { deadlineMs: Infinity, signal: caller })
     } finally {
       client.close()
     }
@@ -287,7 +298,7 @@ class JavaSiteAgent implements StandinJavaSiteAgent {
         const device = site.devices.find(({ config }) => config?.id === id)
         return device === undefined ? undefined : this.#addressOf(device)
       },
-      startNode: () => this.#startNode(path),
+      startNode: () => this.#startNode(path, this.#stop.signal),
       forget: (id) => {
         this.#note(`${id} does not answer: forgotten`)
         this.#devices = this.#devices.filter(({ config }) => config?.id !== id)
@@ -309,10 +320,6 @@ class JavaSiteAgent implements StandinJavaSiteAgent {
 
   #addressOf(details: ControlDetails): string {
     return this.options.dialect === 'upstream' ? details.bindAddress : details.controlAddress
-  }
-
-  #untilStopped(): Promise<void> {
-    return new Promise((resolve) => this.#stop.signal.addEventListener('abort', () => resolve(), { once: true }))
   }
 
   #step(step: 1 | 2 | 3 | 4 | 5 | 6 | 7, name: StepName, deviceId: string): void {

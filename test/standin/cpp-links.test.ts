@@ -7,7 +7,7 @@ import { ISiteAgent } from '../../src/rpc/gen/cqp/remote/site_pb.js'
 import { pathOf } from '../../src/site/link-path.js'
 import { bind, callUnary } from '../../src/standin/wire.js'
 import { callsOf, codeOf, soon, useBench } from './support/bench.js'
-import { testKeys } from './support/plain-device.js'
+import { startPlainDevice, testKeys } from './support/plain-device.js'
 import { poll } from './support/poll.js'
 
 const bench = useBench()
@@ -120,13 +120,21 @@ describe('a stream that ended', () => {
   )
 
   test('a device that dies is not noticed, and after its return only RunSession reaches it', async () => {
-    const { a, b, bob, start } = await bench.pair()
+    const { a, b, bob, start, end } = await bench.pair()
     await start()
     await poll(() => bob.openStreams).toBe(1)
     bob.close()
     await b.events.until((e) => e.event === 'stream-ended', soon())
     expect(b.inUse()).toEqual(['b'])
     expect(a.inUse()).toEqual(['a'])
+    const back = await startPlainDevice(Number(bob.address.split(':')[1]))
+    bench.after(() => back.close())
+    await start()
+    await back.calls.until(({ call }) => call === 'RunSession', soon())
+    expect(callsOf(back)).toEqual(['RunSession'])
+    await end()
+    await start()
+    await poll(() => back.openStreams).toBe(1)
   })
 })
 
@@ -169,17 +177,6 @@ describe('registrations', () => {
       expect(taken.map(({ keyValue }) => keyValue)).toEqual(arrived.slice(backingStore ? 1 : 3))
     }
   })
-
-  test.each(['127.0.0.1', 'dns:127.0.0.1', 'dns:///127.0.0.1', 'ipv4:127.0.0.1'])(
-    'with a control address spelt %s:port are dialled',
-    async (host) => {
-      const { a, b, alice } = await bench.pair()
-      await bench.register(a, 'spelt', `${host}:${alice.address.split(':')[1]}`)
-      const path = pathOf({ site: a.url, deviceId: 'spelt' }, { site: b.url, deviceId: 'b' })
-      await callUnary(bench.client(a), ISiteAgent.method.startNode, path)
-      await poll(() => alice.openStreams).toBe(1)
-    },
-  )
 })
 
 describe('keys', () => {

@@ -1,6 +1,6 @@
 import { afterEach, expect, test } from 'vitest'
 import { closeDummyLab } from '../gateway/support/dummy-lab.js'
-import { cppCycles, type Cycle } from './cycles.js'
+import { cppCycles, javaCycles, type Cycle } from './cycles.js'
 
 afterEach(closeDummyLab)
 
@@ -8,5 +8,12 @@ test('C++ sites hold the same keys in the same order over many starts and stops,
   const cycles: Cycle[] = []
   await cppCycles(15, (cycle) => cycles.push(cycle))
   expect(cycles).toHaveLength(15)
+  expect(cycles.filter(({ equal }) => !equal)).toEqual([])
+})
+
+test('Java sites that are asked anew again and again each begin at one and the same key', async () => {
+  const cycles: Cycle[] = []
+  await javaCycles(12, (cycle) => cycles.push(cycle))
+  expect(cycles).toHaveLength(12)
   expect(cycles.filter(({ equal }) => !equal)).toEqual([])
 })

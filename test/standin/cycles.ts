@@ -59,8 +59,9 @@ export async function cppCycles(cycles: number, onCycle: (cycle: Cycle) => void)
 
 /** Java sites: each StartNode opens one more reader, also while one runs, and both sites begin again at one and the same key. */
 export async function javaCycles(cycles: number, onCycle: (cycle: Cycle) => void): Promise<void> {
-  const b = await startJavaSiteAgent({ name: 'B', seat: 'right' })
-  const a = await startJavaSiteAgent({ name: 'A' })
+  const b = await startJavaSiteAgent({ name: 'B', seat: 'right', keepEvents: 1_000 })
+  const a = await startJavaSiteAgent({ name: 'A', keepEvents: 1_000 })
+  const [readA, readB] = [countedByReader(a), countedByReader(b)]
   after(() => a.close())
   after(() => b.close())
   await gateways(a.address, b.address)
@@ -69,11 +70,8 @@ export async function javaCycles(cycles: number, onCycle: (cycle: Cycle) => void
   for (let number = 1; number <= cycles; number += 1) {
     callUnary(client, ISiteAgent.method.startNode, path, 1_000).catch(() => {})
     const enough = 1 + (number % 5)
-    await eventually(
-      `cycle ${number}: keys at both Java sites`,
-      () => Math.min(inReader(a, number), inReader(b, number)) >= enough,
-    )
-    const keys = [inReader(a, number), inReader(b, number)] as const
+    await eventually(`cycle ${number}: keys at both Java sites`, () => Math.min(readA(number), readB(number)) >= enough)
+    const keys = [readA(number), readB(number)] as const
     const both = Math.min(...keys)
     onCycle({ number, keys, equal: sameBeginning(a.sessionKeys(), b.sessionKeys(), both) })
     // A stop that Java never asks for: its reader is gone.
@@ -81,12 +79,14 @@ export async function javaCycles(cycles: number, onCycle: (cycle: Cycle) => void
   }
 }
 
-/** Keys that the newest reader has written. */
-function inReader(site: StandinJavaSiteAgent, reader: number): number {
-  return site.events.history.reduce(
-    (sum, event) => (event.event === 'keys' && event.reader === reader ? sum + event.batch : sum),
-    0,
-  )
+/** Tells how many keys a reader has written. */
+function countedByReader(site: StandinJavaSiteAgent): (reader: number) => number {
+  const counts = new Map<number, number>()
+  site.on((event) => {
+    if (event.event !== 'keys' || event.reader === undefined) return
+    counts.set(event.reader, (counts.get(event.reader) ?? 0) + event.batch)
+  })
+  return (reader) => counts.get(reader) ?? 0
 }
 
 function sameBeginning(one: readonly Uint8Array[], other: readonly Uint8Array[], count: number): boolean {

@@ -1,7 +1,8 @@
-import { status } from '@grpc/grpc-js'
+import { Server, status } from '@grpc/grpc-js'
 import { describe, expect, test } from 'vitest'
-import { serverStream } from '../../src/rpc/bridge.js'
-import { IDevice, LinkStatus_State } from '../../src/rpc/gen/cqp/remote/device_pb.js'
+import { systemRandom } from '../../src/base/random.js'
+import { addUnary, rpcError, serverStream } from '../../src/rpc/bridge.js'
+import { IDevice, LinkStatus_State, type LinkStatus } from '../../src/rpc/gen/cqp/remote/device_pb.js'
 import { IDetector, IPhotonSim } from '../../src/rpc/gen/cqp/remote/detector_pb.js'
 import { IReporting, type SiteAgentReport } from '../../src/rpc/gen/cqp/remote/reporting_pb.js'
 import { ISession } from '../../src/rpc/gen/cqp/remote/session_pb.js'
@@ -11,7 +12,7 @@ import { pathOf } from '../../src/site/link-path.js'
 import { startDummyDevice, type DummyDevice } from '../../src/standin/dummy-device.js'
 import { KeyCutter, packBits } from '../../src/standin/dummy-key.js'
 import type { DummyDeviceOptions } from '../../src/standin/dummy-options.js'
-import { callUnary } from '../../src/standin/wire.js'
+import { bind, callUnary } from '../../src/standin/wire.js'
 import { codeOf, soon, useBench } from './support/bench.js'
 import { poll } from './support/poll.js'
 
@@ -71,6 +72,29 @@ describe('a Dummy pair at two C++ sites', () => {
       bindAddress: alice.address,
       controlAddress: '',
     })
+  })
+
+  test('registers again until that is answered OK, and unregisters at its end', async () => {
+    const a = await bench.site({ name: 'A' })
+    a.faults.registerRefusedWith = status.UNAVAILABLE
+    const bob = await dummy({ side: 'bob', siteAgent: a.address, registerRetryMs: 50 })
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    expect([a.devices(), bob.events.history]).toEqual([[], []])
+    a.faults.registerRefusedWith = undefined
+    await bob.events.until(({ event }) => event === 'registered', soon())
+    expect(a.devices()).toEqual([{ id: 'dummyqkd__0__16_bob', controlAddress: bob.address }])
+    await bob.close()
+    expect(a.devices()).toEqual([])
+  })
+
+  test('of the fork registers controlAddress word for word, in the fork’s numbering', async () => {
+    const a = await bench.site({ name: 'A', dialect: 'openqkd' })
+    const bob = await dummy({
+      ...{ side: 'bob', siteAgent: a.address, dialect: 'openqkd', bytesPerKey: 32 },
+      controlAddress: 'tunnel.example:9000',
+    })
+    await bob.events.until(({ event }) => event === 'registered', soon())
+    expect(a.devices()).toEqual([{ id: 'dummyqkd__0__32_bob', controlAddress: 'tunnel.example:9000' }])
   })
 
   test('a lost frame costs both sides the same keys; one wrong bit parts them, and nothing compares or repairs', async () => {
@@ -136,6 +160,20 @@ test('key that arises while nobody waits for it is kept and comes out with the f
   expect(first).toEqual(bob.keys.slice(0, first.length))
 })
 
+/** The first `count` messages of its GetLinkStatus. */
+async function linkStatus(device: DummyDevice, count: number): Promise<LinkStatus[]> {
+  const seen: LinkStatus[] = []
+  const options = { deadlineMs: Infinity, signal: soon() }
+  for await (const message of serverStream(bench.client(device), IDevice.method.getLinkStatus, {}, options)) {
+    seen.push(message)
+    if (seen.length === count) break
+  }
+  return seen
+}
+
+/** Bytes that count up: a qubit each, from 0 to 3 and over again. */
+const bytes = (length: number): Uint8Array => Uint8Array.from({ length }, (_, index) => index)
+
 describe('a Dummy device as the peer', () => {
   test('answers SessionStarting of an unreachable peer with DEADLINE_EXCEEDED, and keeps that address', async () => {
     const alice = await dummy({ side: 'alice' })
@@ -165,6 +203,49 @@ describe('a Dummy device as the peer', () => {
       codeOf(callUnary(bench.client(bob), IDevice.method.runSession, { details: {}, peerAddress }))
     expect(await run('')).toBe(status.UNKNOWN)
     expect(await run(`//${alice.address}`)).toBe(status.OK)
+  })
+
+  test('an initiator answers RunSession with the code of SessionStarting, and shows it in its link status', async () => {
+    const server = new Server()
+    addUnary(server, ISession.method.sessionStarting, () => {
+      throw rpcError(status.FAILED_PRECONDITION, 'Initialisation failed')
+    })
+    const port = await bind(server, '127.0.0.1:0')
+    bench.after(() => server.forceShutdown())
+    const bob = await dummy({ side: 'bob' })
+    const running = callUnary(bench.client(bob), IDevice.method.runSession, {
+      details: {},
+      peerAddress: `127.0.0.1:${port}`,
+    })
+    expect(await codeOf(running)).toBe(status.FAILED_PRECONDITION)
+    const [shown] = await linkStatus(bob, 1)
+    expect(shown).toMatchObject({
+      state: LinkStatus_State.Listening,
+      errorCode: BigInt(status.FAILED_PRECONDITION),
+    })
+  })
+
+  test('takes messages up to 8 MiB from another device', async () => {
+    const bob = await dummy({ side: 'bob' })
+    const photons = (count: number) =>
+      codeOf(
+        callUnary(bench.client(bob), IPhotonSim.method.onPhoton, {
+          values: { qubits: Array.from({ length: count }, () => 1) },
+        }),
+      )
+    expect(await photons(8_000_000)).toBe(status.OK)
+    expect(await photons(8_400_000)).toBe(status.RESOURCE_EXHAUSTED)
+  })
+
+  test('an Alice applies the k-th basis of a list to her k-th qubit, whatever index stands beside it', async () => {
+    const alice = await dummy({ side: 'alice', frameMs: 50, qubitsPerFrame: 64, random: { ...systemRandom, bytes } })
+    const bob = await bench.device()
+    const client = bench.client(alice)
+    await callUnary(client, ISession.method.sessionStarting, { details: {}, initiatorAddress: bob.address })
+    // Her qubits are 0, 1, 2, 3, 0, … and so her bases 0, 0, 2, 2, 0, …
+    const indexedBasis = [0, 0, 2, 2].map((basis) => ({ basis, index: 60n }))
+    const { answers } = await callUnary(client, ISift.method.verifyBases, { basis: { '0': { indexedBasis } } })
+    expect(answers['0']?.answers).toEqual([true, true, true, true])
   })
 
   test('tells its link status: the present state at once, then each change', async () => {

@@ -1,5 +1,7 @@
-import { status } from '@grpc/grpc-js'
+import { Server, status } from '@grpc/grpc-js'
 import { afterEach, describe, expect, test } from 'vitest'
+import { addUnary, rpcError } from '../../src/rpc/bridge.js'
+import { KeyTransfer } from '../../src/rpc/gen/cqp/remote/key_transfer_pb.js'
 import { IKey } from '../../src/rpc/gen/cqp/remote/keys_pb.js'
 import { ISiteAgent } from '../../src/rpc/gen/cqp/remote/site_pb.js'
 import { RpcError } from '../../src/rpc/rpc-error.js'
@@ -10,7 +12,7 @@ import {
   type JavaSiteAgentOptions,
   type StandinJavaSiteAgent,
 } from '../../src/standin/java-site-agent.js'
-import { callUnary, dial } from '../../src/standin/wire.js'
+import { bind, callUnary, dial } from '../../src/standin/wire.js'
 import { startPlainDevice, testKeys, type PlainDevice } from './support/plain-device.js'
 import { poll } from './support/poll.js'
 
@@ -160,6 +162,40 @@ test('control addresses are split at the first colon, so that only host:port wor
   const path = pathOf({ site: 'elsewhere:1', deviceId: 'A_B_A' }, { site: b.url, deviceId: 'A_B_B' })
   expect(await codeOf(callUnary(clientOf(b), ISiteAgent.method.startNode, path, 500))).toBe(status.UNKNOWN)
   await start()
+})
+
+test('keys go to the KeyTransfer one by one; a call that fails ends the reader, and its stream stays open unread', async () => {
+  const server = new Server()
+  const passed: bigint[] = []
+  let broken = false
+  addUnary(server, KeyTransfer.method.onKeyFromCQP, ({ seqID }) => {
+    if (broken) throw rpcError(status.INTERNAL, 'broken by the test')
+    passed.push(seqID)
+    return {}
+  })
+  const port = await bind(server, '127.0.0.1:0')
+  cleanups.push(() => server.forceShutdown())
+  const { a, alice, start } = await pair({ keyTransferAddress: `127.0.0.1:${port}` })
+  await start()
+  await poll(() => alice.openStreams).toBe(1)
+  await alice.send(testKeys(3))
+  await poll(() => a.receivedKeys().length).toBe(3)
+  expect(passed).toEqual([1n, 2n, 3n])
+  broken = true
+  await alice.send(testKeys(1, 32, 3))
+  await a.events.until((e) => e.event === 'note' && e.text.includes('KeyTransfer failed'), soon())
+  broken = false
+  await alice.send(testKeys(1, 32, 4))
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  expect([passed.length, a.receivedKeys().length, alice.openStreams]).toEqual([3, 3, 1])
+})
+
+test('there is no limit to the number of keys', async () => {
+  const { a, alice, start } = await pair()
+  await start()
+  await poll(() => alice.openStreams).toBe(1)
+  for (let sent = 0; sent < 45_000; sent += 9_000) await alice.send(testKeys(9_000, 32, sent))
+  await poll(() => a.receivedKeys().length).toBe(45_000)
 })
 
 test('keys of another length than 32 bytes are taken and spoil the file', async () => {

@@ -6,7 +6,7 @@ import { pathOf } from '../../../src/site/link-path.js'
 import { startCppSiteAgent, type StandinSiteAgent } from '../../../src/standin/cpp-site-agent.js'
 import type { CppSiteAgentOptions } from '../../../src/standin/cpp-options.js'
 import { callUnary, dial } from '../../../src/standin/wire.js'
-import { startPlainDevice, type PlainDevice } from './plain-device.js'
+import { startPlainDevice, type PlainDevice, type PlainDeviceOptions } from './plain-device.js'
 
 /** A signal for waits that a test would rather fail than sit through. */
 export const soon = (): AbortSignal => AbortSignal.timeout(10_000)
@@ -25,7 +25,7 @@ export interface Bench {
   /** Runs after the test, last one first. */
   readonly after: (cleanup: () => unknown) => void
   readonly site: (options: CppSiteAgentOptions) => Promise<StandinSiteAgent>
-  readonly device: () => Promise<PlainDevice>
+  readonly device: (options?: PlainDeviceOptions) => Promise<PlainDevice>
   readonly client: (agent: { address: string }) => Client
   readonly register: (agent: { address: string }, id: string, address: string) => Promise<unknown>
   readonly unregister: (agent: { address: string }, id: string) => Promise<unknown>
@@ -58,8 +58,8 @@ export function useBench(): Bench {
       cleanups.push(() => agent.close())
       return agent
     },
-    async device() {
-      const made = await startPlainDevice()
+    async device(options = {}) {
+      const made = await startPlainDevice(0, options)
       cleanups.push(() => made.close())
       return made
     },

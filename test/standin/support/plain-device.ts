@@ -1,7 +1,12 @@
 import { status, Server } from '@grpc/grpc-js'
+import type { MessageInitShape } from '@bufbuild/protobuf'
 import { addServerStream, addUnary, rpcError } from '../../../src/rpc/bridge.js'
 import { IDevice, LinkStatus_State } from '../../../src/rpc/gen/cqp/remote/device_pb.js'
-import { IReporting, type ReportingFilter } from '../../../src/rpc/gen/cqp/remote/reporting_pb.js'
+import {
+  IReporting,
+  type ReportingFilter,
+  type SiteAgentReportSchema,
+} from '../../../src/rpc/gen/cqp/remote/reporting_pb.js'
 import { bind } from '../../../src/standin/wire.js'
 import { EventLog } from '../../../src/standin/event-log.js'
 
@@ -21,10 +26,14 @@ export interface PlainDevice {
   runStatus: status
   /** EndSession waits for this. */
   endSessionAfter: Promise<void>
+  /** What EndSession answers; 0 for OK. */
+  endStatus: status
   /** True while somebody waits for its keys; what GetLinkStatus tells. */
   readonly running: boolean
   /** Sends one RawKeys message on every open WaitForSession. */
   send(keys: readonly Uint8Array[]): Promise<void>
+  /** Sends one report on every open GetStatistics. */
+  report(report: MessageInitShape<typeof SiteAgentReportSchema>): Promise<void>
   /** Ends every open WaitForSession. */
   endStreams(code: status): void
   readonly openStreams: number
@@ -36,7 +45,17 @@ interface Open {
   end(code: status): void
 }
 
-export async function startPlainDevice(port = 0): Promise<PlainDevice> {
+export interface PlainDeviceOptions {
+  /** As in an address; default 127.0.0.1. */
+  readonly host?: string
+  /** False: it serves no statistics, GetStatistics is UNIMPLEMENTED. */
+  readonly statistics?: boolean
+}
+
+export async function startPlainDevice(
+  port = 0,
+  { host = '127.0.0.1', statistics = true }: PlainDeviceOptions = {},
+): Promise<PlainDevice> {
   const server = new Server({ 'grpc.max_send_message_length': -1 })
   const calls = new EventLog<DeviceCall>()
   const open = new Set<Open>()
@@ -63,11 +82,17 @@ export async function startPlainDevice(port = 0): Promise<PlainDevice> {
     calls.emit({ call: 'WaitForSession ended' })
     if (code !== status.OK) throw rpcError(code, 'ended by the test')
   })
-  addServerStream(server, IReporting.method.getStatistics, async (filter, stream) => {
-    calls.emit({ call: 'GetStatistics', filter })
-    await new Promise<void>((resolve) => stream.signal.addEventListener('abort', () => resolve(), { once: true }))
-    calls.emit({ call: 'GetStatistics ended' })
-  })
+  const listeners = new Set<PlainDevice['report']>()
+  const serveStatistics = (): void =>
+    addServerStream(server, IReporting.method.getStatistics, async (filter, stream) => {
+      const send: PlainDevice['report'] = async (report) => void (await stream.write(report))
+      listeners.add(send)
+      calls.emit({ call: 'GetStatistics', filter })
+      await new Promise<void>((resolve) => stream.signal.addEventListener('abort', () => resolve(), { once: true }))
+      listeners.delete(send)
+      calls.emit({ call: 'GetStatistics ended' })
+    })
+  if (statistics) serveStatistics()
   addUnary(server, IDevice.method.runSession, ({ peerAddress, details }) => {
     calls.emit({ call: 'RunSession', peerAddress, initialKeyId: details?.initialKeyId ?? 0n })
     if (device.runStatus !== status.OK) throw rpcError(device.runStatus, 'refused by the test')
@@ -79,14 +104,16 @@ export async function startPlainDevice(port = 0): Promise<PlainDevice> {
   addUnary(server, IDevice.method.endSession, async () => {
     calls.emit({ call: 'EndSession' })
     await device.endSessionAfter
+    if (device.endStatus !== status.OK) throw rpcError(device.endStatus, 'refused by the test')
     return {}
   })
-  const bound = await bind(server, `127.0.0.1:${port}`)
+  const bound = await bind(server, `${host}:${port}`)
   const device: PlainDevice = {
-    address: `127.0.0.1:${bound}`,
+    address: `${host}:${bound}`,
     calls,
     runStatus: status.OK,
     endSessionAfter: Promise.resolve(),
+    endStatus: status.OK,
     get running() {
       return open.size > 0
     },
@@ -95,6 +122,9 @@ export async function startPlainDevice(port = 0): Promise<PlainDevice> {
     },
     async send(keys) {
       for (const entry of open) await entry.write(keys)
+    },
+    async report(report) {
+      for (const send of listeners) await send(report)
     },
     endStreams(code) {
       for (const entry of open) entry.end(code)
