@@ -288,14 +288,14 @@ test('a site that reads nothing lets megabytes pile up in transport buffers and 
   await poll(() => alice.openStreams).toBe(1)
   let sent = 0
   const flood = async (): Promise<void> => {
-    for (; sent < 40; sent += 1) await alice.send(testKeys(30_000))
+    for (; sent < 40; sent += 1) await alice.send(testKeys(1_000, 1_000))
   }
   void flood()
+  await poll(() => sent).toBeGreaterThan(3)
   await new Promise((resolve) => setTimeout(resolve, 500))
-  expect(sent).toBeGreaterThan(3)
   expect(sent).toBeLessThan(40)
   expect(a.receivedKeys()).toEqual([])
   a.faults.readsNothing = false
   a.readAgain()
-  await poll(() => a.receivedKeys().length, { timeout: 100_000 }).toBe(40 * 30_000)
+  await poll(() => a.receivedKeys().length, { timeout: 100_000 }).toBe(40 * 1_000)
 })
