@@ -153,6 +153,40 @@ describe('a session', () => {
     expect(newest.signal.aborted).toBe(false)
   })
 
+  it('ends the older WaitForSession only once the batch on it is settled', async () => {
+    const timing = { settleMs: 8_000 }
+    const [left, right] = [await gateway({ timing }), await gateway({ timing })]
+    const first = await startSession(left, right)
+    right.site.holdReports = true
+    offer(left, 0, 50)
+    offer(right, 0, 50)
+    await until('the right site has it, untold', () => right.site.keys.length === 49)
+    const newest = right.site.open()
+    right.link.waitForSession(new Uint8Array(), newest)
+    offer(left, 50, 100)
+    offer(right, 50, 100)
+    await until('the link says so', () => /an older WaitForSession/.test(right.link.linkStatusReport().reason ?? ''))
+    expect([first.right.signal.aborted, newest.taken]).toEqual([false, 0])
+    right.site.holdReports = false
+    right.site.flush()
+    await until('the older one ends', () => first.right.signal.aborted)
+    expect(first.right.endedWith).toBe(Status.CANCELLED)
+    await until('equal', () => newest.taken > 0 && left.site.keys.join() === right.site.keys.join())
+    expect(new Set(right.site.keys).size).toBe(right.site.keys.length)
+  })
+
+  it('is given up when the peer was not reached for long, and says with what error', async () => {
+    const right = await gateway({ timing: { retryFirstMs: 20, retryMaxMs: 50, retryForMs: 300 } })
+    right.link.waitForSession(new Uint8Array(), right.site.open())
+    await expect(right.link.runSession(parameters, await deadAddress(), call())).rejects.toMatchObject({
+      code: Status.UNAVAILABLE,
+    })
+    expect(right.link.sessionStatus()).toMatchObject({ state: 'starting' })
+    await until('given up', () => right.link.session.value.state === 'none')
+    expect(right.link.linkStatus.value).toEqual({ state: 'listening', errorCode: Status.UNAVAILABLE })
+    expect(right.link.sessionStatus().reason).toContain('the last session failed')
+  })
+
   it('with a device that is no gateway starts, and says that nothing agrees on keys', async () => {
     const left = await gateway()
     const stream = left.site.open()
