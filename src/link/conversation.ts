@@ -27,7 +27,8 @@ export interface ConversationOptions {
   readonly log: Logger
   /** A channel was taken over: our Hello is due. */
   readonly onConnected: () => void
-  readonly onHello: (hello: Hello) => void
+  /** `hello.lineage` is the proof of it yet. */
+  readonly onHello: (hello: Hello, incarnation: Uint8Array) => void
   /** Anything after the Hello. */
   readonly onMessage: (message: SaidMessage) => void
   /** The channel is gone; `code` and `reason` where the other side or the transport ended it. */
@@ -151,7 +152,7 @@ export class Conversation {
     }
     switch (message.type) {
       case 'hello':
-        return this.#greet(message.greeting, message.hello)
+        return this.#greet(message)
       case 'ping':
         return this.send(pongMessage(message.number))
       case 'pong':
@@ -164,8 +165,8 @@ export class Conversation {
     }
   }
 
-  #greet(theirs: Greeting, hello: Hello): void {
-    const problem = greetingProblem(this.options.greeting, theirs)
+  #greet({ greeting, hello, incarnation }: PeerMessage & { readonly type: 'hello' }): void {
+    const problem = greetingProblem(this.options.greeting, greeting)
     if (problem !== undefined) {
       this.#mismatch = problem
       this.options.log.error({ problem }, 'the two ends of the link do not fit; nothing is delivered')
@@ -173,6 +174,6 @@ export class Conversation {
       return
     }
     this.#greeted = true
-    this.options.onHello(hello)
+    this.options.onHello(hello, incarnation)
   }
 }

@@ -136,7 +136,7 @@ export class Desk {
     const last = ids.at(-1)
     if (last === undefined) return true
     if (this.#theirs.length + ids.length > this.limits.maxHeldKeys * 2) return false
-    for (const id of ids) this.#theirs.insert(id)
+    this.#theirs.insertAll(ids)
     const lastAnnounced = this.#announcements.at(-1)
     if (lastAnnounced === undefined || lastAnnounced.lastId < last) {
       // An announcement a millisecond is exact enough, and bounds the list.

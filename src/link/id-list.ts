@@ -45,6 +45,33 @@ export class IdList {
     return index
   }
 
+  /** Inserts ascending ids; those that are there already change nothing. Takes no longer than reading both lists once. */
+  insertAll(ids: BigUint64Array): void {
+    const [first] = ids
+    const last = this.last()
+    if (first === undefined || last === undefined || last < first) {
+      for (const id of ids) this.insert(id)
+      return
+    }
+    const merged = new BigUint64Array(this.length + ids.length)
+    let mine = this.#head
+    let theirs = 0
+    let length = 0
+    while (mine < this.#tail || theirs < ids.length) {
+      const own = mine < this.#tail ? this.#ids[mine] : undefined
+      const other = ids[theirs]
+      const takesOwn = own !== undefined && (other === undefined || own <= other)
+      if (own !== undefined && own === other) theirs += 1
+      merged[length] = (takesOwn ? own : other) ?? 0n
+      length += 1
+      if (takesOwn) mine += 1
+      else theirs += 1
+    }
+    this.#ids = merged
+    this.#head = 0
+    this.#tail = length
+  }
+
   /** Puts ids that are all below the first one in front. */
   prepend(ids: BigUint64Array): void {
     if (this.#head < ids.length) {

@@ -14,8 +14,9 @@ import {
 } from '../rpc/gen/qkdgw/link/v1/link_pb.js'
 import type { AgreementMessage } from './agreement/events.js'
 import type { BatchRef, Hello, SiteView, StorePair } from './agreement/state.js'
+import { LINEAGE_BYTES, lineageProof } from './history-proof.js'
 import { fromRuns, toRuns } from './id-runs.js'
-import { POINT_BYTES, TAG_BYTES } from './verification.js'
+import { POINT_BYTES, SACRIFICED_BYTES, TAG_BYTES } from './verification.js'
 
 export type LinkMessage = MessageShape<typeof LinkMessageSchema>
 
@@ -26,7 +27,7 @@ export const LINK_VERSION = 1
 export const MAX_BATCH_KEYS = 10_000
 
 /** Serials stay far below what a double holds exactly. */
-const MAX_SERIAL = 2 ** 48
+const MAX_SERIAL = 2 ** 52
 
 const MAX_TEXT = 1_000
 /** Bytes of the name of a WaitForSession or of a key store. */
@@ -40,7 +41,8 @@ export interface Greeting {
 }
 
 export type PeerMessage =
-  | { readonly type: 'hello'; readonly greeting: Greeting; readonly hello: Hello }
+  /** `hello.lineage`: the proof of it, see `recognisedLineage`. */
+  | { readonly type: 'hello'; readonly greeting: Greeting; readonly hello: Hello; readonly incarnation: Uint8Array }
   | { readonly type: 'announce'; readonly ids: BigUint64Array; readonly anew: boolean }
   | {
       readonly type: 'propose'
@@ -70,7 +72,7 @@ export function helloMessage(greeting: Greeting, hello: Hello, incarnation: Uint
       value: {
         ...greeting,
         incarnation,
-        lineage: fromHex(hello.lineage),
+        lineage: lineageProof(hello.lineage, incarnation),
         freshLineage: fromHex(hello.freshLineage),
         settledSerial: BigInt(hello.settled),
         ahead: hello.ahead.map(wireRef),
@@ -176,8 +178,10 @@ export function readMessage(wire: LinkMessage, maxIds: number): PeerMessage {
     case 'propose': {
       const { sacrificed, tag } = body.value
       const serial = readSerial(body.value.serial, 'Propose.serial')
+      // Keys of one byte are the shortest. Before the ids, whose number it bounds.
+      check(sacrificed >= 1 && sacrificed <= SACRIFICED_BYTES, 'Propose.sacrificed', 'is out of range')
       const ids = readIds(body.value.ids, 'Propose.ids', MAX_BATCH_KEYS + sacrificed)
-      check(sacrificed >= 1 && sacrificed < ids.length, 'Propose.sacrificed', 'leaves no keys')
+      check(sacrificed < ids.length, 'Propose.sacrificed', 'leaves no keys')
       check(tag.length === TAG_BYTES, 'Propose.tag', `must have ${TAG_BYTES} bytes`)
       const stores = readStores(body.value, 'Propose')
       return { type: 'propose', serial, ids, sacrificed, tag, stores: { mine: stores.theirs, theirs: stores.mine } }
@@ -227,8 +231,9 @@ export function readMessage(wire: LinkMessage, maxIds: number): PeerMessage {
 
 function readHello(wire: WireHello): PeerMessage {
   check(wire.incarnation.length === 16, 'Hello.incarnation', 'must have 16 bytes')
-  check(wire.lineage.length === 16 || wire.lineage.length === 0, 'Hello.lineage', 'must have 16 bytes or none')
-  check(wire.freshLineage.length === 16, 'Hello.fresh_lineage', 'must have 16 bytes')
+  const { length } = wire.lineage
+  check(length === LINEAGE_BYTES || length === 0, 'Hello.lineage', 'must have 16 bytes or none')
+  check(wire.freshLineage.length === LINEAGE_BYTES, 'Hello.fresh_lineage', 'must have 16 bytes')
   check(wire.position <= BigInt(Number.MAX_SAFE_INTEGER), 'Hello.position', 'is too large')
   check(wire.settledSerial <= MAX_SERIAL, 'Hello.settled_serial', 'is too large')
   check(wire.divergedAt === undefined || wire.divergedAt >= 1n, 'Hello.diverged_at', 'must be at least 1')
@@ -236,6 +241,7 @@ function readHello(wire: WireHello): PeerMessage {
   return {
     type: 'hello',
     greeting: { version: wire.version, kind: plainText(wire.kind), keyBytes: wire.keyBytes },
+    incarnation: wire.incarnation,
     hello: {
       lineage: toHex(wire.lineage),
       freshLineage: toHex(wire.freshLineage),

@@ -13,6 +13,7 @@ import { presentStores } from './agreement/stores.js'
 import { Conversation, type SaidMessage } from './conversation.js'
 import type { DropReason } from './counts.js'
 import { Desk } from './desk.js'
+import { recognisedLineage } from './history-proof.js'
 import { JournalWriter } from './journal-writer.js'
 import { KeyStreams } from './key-streams.js'
 import { agreementMessage, announceMessage, dropThroughMessage, type PeerMessage, verifiedMessage } from './messages.js'
@@ -74,8 +75,10 @@ export class AgreementRuntime {
       maxIds: hold.maxKeys * 2,
       pingMs: timing.pingMs,
       onConnected: () => this.#connected(),
-      onHello: (hello) => {
-        this.dispatch({ type: 'hello', hello, nowMs: this.#nowMs() })
+      onHello: (hello, incarnation) => {
+        const own = { lineage: this.#state.lineage, incarnation: this.#incarnation }
+        const lineage = recognisedLineage(hello.lineage, incarnation, own)
+        this.dispatch({ type: 'hello', hello: { ...hello, lineage }, nowMs: this.#nowMs() })
         if (this.#state.peer?.fits === true) this.#sites.know('there', hello.total)
       },
       onMessage: (message) => this.#understand(message),

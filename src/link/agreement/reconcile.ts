@@ -6,6 +6,12 @@ import type { AgreementState, Hello, KeptBatch, StorePair } from './state.js'
 import { resume } from './stores.js'
 import { compareTotals, forgetDoubts } from './taking.js'
 
+/**
+ * How far the other side may be ahead in serials: more than a year of batches, for a gateway that lost its state folder;
+ * so little that no stranger uses the serials up.
+ */
+const MAX_SERIAL_LEAD = 2 ** 32
+
 /** What we say first on a connection. */
 export function helloOf(state: AgreementState): Hello {
   const flight = state.flight
@@ -64,6 +70,10 @@ export function greeted(step: Step, hello: Hello): void {
   const { draft } = step
   if (draft.connection !== 'greeting') {
     emit(step, { type: 'protocolError', text: 'Hello: said twice' })
+    return
+  }
+  if (hello.nextSerial > draft.nextSerial + MAX_SERIAL_LEAD) {
+    emit(step, { type: 'protocolError', text: 'Hello.next_serial: too far above what was used here' })
     return
   }
   draft.connection = 'up'
