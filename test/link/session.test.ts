@@ -139,7 +139,12 @@ describe('a session', () => {
   it('gives the newest WaitForSession the keys and ends the older one with CANCELLED', async () => {
     const left = await gateway()
     const right = await gateway()
-    const first = await startSession(left, right)
+    let first = await startSession(left, right)
+    const idle = right.site.open()
+    right.link.waitForSession(new Uint8Array(), idle)
+    await until('the older one ends, without any key', () => first.right.signal.aborted)
+    expect(first.right.endedWith).toBe(Status.CANCELLED)
+    first = { ...first, right: idle }
     offer(left, 0, 100)
     offer(right, 0, 100)
     await right.site.has(50)

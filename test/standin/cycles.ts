@@ -4,7 +4,7 @@ import { pathOf } from '../../src/site/link-path.js'
 import { startCppSiteAgent } from '../../src/standin/cpp-site-agent.js'
 import { startJavaSiteAgent, type StandinJavaSiteAgent } from '../../src/standin/java-site-agent.js'
 import { callUnary, dial } from '../../src/standin/wire.js'
-import { after, eventually, startOurs } from '../gateway/support/dummy-lab.js'
+import { after, eventually, startOurs, type OurDevice } from '../gateway/support/dummy-lab.js'
 
 const ids = { a: 'A_B_A', b: 'A_B_B' } as const
 const frames = { keyBytes: 32, frameMs: 15, qubits: 2_048 } as const
@@ -23,10 +23,22 @@ function clientOf(address: string): ReturnType<typeof dial> {
   return client
 }
 
-async function gateways(siteA: string, siteB: string): Promise<void> {
+/** Waits for the keys of a cycle; where they do not come, the error tells what both gateways show. */
+async function untilKeys(what: string, devices: readonly OurDevice[], look: () => boolean): Promise<void> {
+  await eventually(what, look).catch((error: unknown) => {
+    const shown = devices.map((device) => {
+      const { parts, warnings } = device.status()
+      return JSON.stringify({ session: parts['session'], link: parts['link'], warnings })
+    })
+    throw new Error([String(error), ...shown].join('\n'), { cause: error })
+  })
+}
+
+async function gateways(siteA: string, siteB: string): Promise<readonly OurDevice[]> {
   const alice = await startOurs({ ...frames, side: 'alice', id: ids.a, siteAgent: siteA })
   const bob = await startOurs({ ...frames, side: 'bob', id: ids.b, siteAgent: siteB })
   await Promise.all([alice, bob].map((device) => device.untilPart('registration', 'registered')))
+  return [alice, bob]
 }
 
 /**
@@ -38,15 +50,16 @@ export async function cppCycles(cycles: number, onCycle: (cycle: Cycle) => void)
   const b = await startCppSiteAgent({ name: 'B', dialect: 'openqkd', seat: 'right' })
   after(() => a.close())
   after(() => b.close())
-  await gateways(a.address, b.address)
+  const devices = await gateways(a.address, b.address)
   const [clientA, clientB] = [clientOf(a.address), clientOf(b.address)]
   const path = pathOf({ site: a.url, deviceId: ids.a }, { site: b.url, deviceId: ids.b })
   for (let number = 1; number <= cycles; number += 1) {
     const before = Math.min(a.receivedKeys().length, b.receivedKeys().length)
     await callUnary(clientA, ISiteAgent.method.startNode, path)
     const enough = before + 1 + (number % 5)
-    await eventually(
+    await untilKeys(
       `cycle ${number}: keys at both C++ sites`,
+      devices,
       () => Math.min(a.receivedKeys().length, b.receivedKeys().length) >= enough,
     )
     if (number % 3 === 0) await callUnary(clientB, ISiteAgent.method.endKeyExchange, path)
@@ -64,13 +77,17 @@ export async function javaCycles(cycles: number, onCycle: (cycle: Cycle) => void
   const [readA, readB] = [countedByReader(a), countedByReader(b)]
   after(() => a.close())
   after(() => b.close())
-  await gateways(a.address, b.address)
+  const devices = await gateways(a.address, b.address)
   const client = clientOf(a.address)
   const path = pathOf({ site: a.url, deviceId: ids.a }, { site: b.url, deviceId: ids.b })
   for (let number = 1; number <= cycles; number += 1) {
     callUnary(client, ISiteAgent.method.startNode, path, 1_000).catch(() => {})
     const enough = 1 + (number % 5)
-    await eventually(`cycle ${number}: keys at both Java sites`, () => Math.min(readA(number), readB(number)) >= enough)
+    await untilKeys(
+      `cycle ${number}: keys at both Java sites`,
+      devices,
+      () => Math.min(readA(number), readB(number)) >= enough,
+    )
     const keys = [readA(number), readB(number)] as const
     const both = Math.min(...keys)
     onCycle({ number, keys, equal: sameBeginning(a.sessionKeys(), b.sessionKeys(), both) })
