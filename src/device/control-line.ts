@@ -37,8 +37,7 @@ export class ControlLine {
       // In turn: looking at the host's rate takes a moment.
       this.#hearing = this.#hearing.then(async () => {
         const rate = (await this.line.lineRate()) ?? this.#baudRate
-        // 0 stands for a rate outside the system's table: surely not ours.
-        listener(readAtOtherRate(chunk, rate === 0 ? 250_000 : rate, this.#baudRate))
+        listener(readAtOtherRate(chunk, rate, this.#baudRate))
       })
     })
   }

@@ -133,8 +133,7 @@ export class FaultyLine {
   async #put(bytes: Uint8Array): Promise<void> {
     this.#lookAtRate()
     const host = this.#hostRate ?? this.#baudRate
-    // 0 stands for a rate outside the system's table: surely not ours.
-    const heard = readAtOtherRate(bytes, this.#baudRate, host === 0 ? 250_000 : host)
+    const heard = readAtOtherRate(bytes, this.#baudRate, host)
     const sent = await this.options.line.send(heard)
     if (sent < heard.length) this.#counts.lost += 1
   }
@@ -143,7 +142,7 @@ export class FaultyLine {
   heard(chunk: Uint8Array): Uint8Array {
     this.#lookAtRate()
     const host = this.#hostRate ?? this.#baudRate
-    return readAtOtherRate(chunk, host === 0 ? 250_000 : host, this.#baudRate)
+    return readAtOtherRate(chunk, host, this.#baudRate)
   }
 
   /** The rate that the host set, read now and then: a device at another rate is heard as nonsense. */

@@ -77,7 +77,7 @@ export interface DeviceLine {
   unplug(): Promise<void>
   /** Puts it back under the same name. */
   plug(): Promise<void>
-  /** Line rate that the host set, in baud; undefined where it cannot be told, 0 for a rate outside the system's table. */
+  /** Line rate that the host set, in baud; undefined where it cannot be told. */
   lineRate(): Promise<number | undefined>
   close(): Promise<void>
 }

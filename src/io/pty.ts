@@ -1,15 +1,5 @@
 import { spawn } from 'node:child_process'
-import {
-  close,
-  closeSync,
-  constants,
-  existsSync,
-  openSync,
-  renameSync,
-  symlinkSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs'
+import { closeSync, constants, existsSync, openSync, renameSync, symlinkSync, unlinkSync, writeSync } from 'node:fs'
 import { mkdtemp, rm, unlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -21,7 +11,8 @@ import type { Random } from '../base/random.js'
 import type { DeviceLine } from './contract.js'
 import { resolvePath } from './watch.js'
 
-const OPEN_FLAGS = constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK
+const MASTER_FLAGS = constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK
+const SLAVE_SETTINGS = { dataBits: 8, parity: 'none', stopBits: 1, rtscts: false, lock: false, hupcl: false } as const
 
 /** Unlocks the slave of the master on descriptor 3 and prints its number: the two ioctls that Node lacks. */
 const PERL_PTY = `
@@ -33,45 +24,45 @@ const PERL_PTY = `
   print unpack("i", $number);
 `
 
-/**
- * Runs a small program with `fd` as its descriptor number `as` (0 or 3); resolves with its output. A descriptor given as
- * 0 is in blocking mode afterwards, for us too: never do that to a master.
- */
-function runOn(command: string, args: readonly string[], fd: number, as: 0 | 3): Promise<string> {
+/** Runs perl with `fd` as its descriptor 3; resolves with its output. */
+function runPerl(script: string, fd: number): Promise<string> {
   return new Promise((resolve, reject) => {
-    const stdio = as === 0 ? ([fd, 'pipe', 'pipe'] as const) : (['ignore', 'pipe', 'pipe', fd] as const)
-    const child = spawn(command, args, { stdio: [...stdio], env: { ...process.env, LC_ALL: 'C' } })
+    const child = spawn('perl', ['-e', script], {
+      stdio: ['ignore', 'pipe', 'pipe', fd],
+      env: { ...process.env, LC_ALL: 'C' },
+    })
     let out = ''
     let errors = ''
     child.stdout?.on('data', (chunk: Buffer) => (out += chunk.toString()))
     child.stderr?.on('data', (chunk: Buffer) => (errors += chunk.toString()))
     child.on('error', reject)
-    child.on('close', (code) => (code === 0 ? resolve(out) : reject(new Error(`${command}: ${errors.trim()}`))))
+    child.on('close', (code) => (code === 0 ? resolve(out) : reject(new Error(`perl: ${errors.trim()}`))))
   })
+}
+
+/** The slave as serialport opens it: raw, at the rate asked for. */
+interface Slave {
+  getBaudRate(): Promise<{ baudRate: number }>
+  close(): Promise<void>
 }
 
 /** One PTY whose master this process holds. */
 interface Pty {
   readonly master: number
-  readonly slave: number
+  readonly slave: Slave
   readonly slavePath: string
   readonly reader: ReadStream
 }
 
 async function openPty(baudRate: number, onData: (chunk: Buffer) => void): Promise<Pty> {
-  const master = openSync('/dev/ptmx', OPEN_FLAGS)
+  const master = openSync('/dev/ptmx', MASTER_FLAGS)
   try {
-    const number = (await runOn('perl', ['-e', PERL_PTY], master, 3)).trim()
+    const number = (await runPerl(PERL_PTY, master)).trim()
     const slavePath = `/dev/pts/${number}`
-    // Held open by ourselves: else the master ends as soon as a gateway closes the port.
-    const slave = openSync(slavePath, OPEN_FLAGS)
-    try {
-      // A fresh PTY echoes and edits lines; and its rate must not look wrong before anyone set one.
-      await runOn('stty', ['raw', '-echo', String(baudRate)], slave, 0)
-    } catch (error) {
-      closeSync(slave)
-      throw error
-    }
+    // Held open by ourselves: else the master ends as soon as a gateway closes the port. A fresh PTY echoes and edits
+    // lines, and its rate must not look wrong before anyone set one: serialport's opening settles both.
+    const { SerialPort } = await import('serialport')
+    const slave = await SerialPort.binding.open({ ...SLAVE_SETTINGS, path: slavePath, baudRate })
     const reader = new ReadStream(master)
     reader.on('data', onData)
     reader.on('error', () => {}) // EIO on the way down: the unplug itself.
@@ -80,6 +71,13 @@ async function openPty(baudRate: number, onData: (chunk: Buffer) => void): Promi
     closeSync(master)
     throw error
   }
+}
+
+function release({ reader, slave }: Pty): Promise<void> {
+  return new Promise((resolve) => {
+    reader.once('close', () => void slave.close().then(resolve, resolve))
+    reader.destroy()
+  })
 }
 
 export interface PtyLineOptions {
@@ -127,10 +125,7 @@ class PtyLine implements DeviceLine {
     if (pty === undefined) return Promise.resolve()
     // The link goes first: the number is given away again at once, and a stale link would point at a stranger's PTY.
     this.#removeLink(pty)
-    return new Promise((resolve) => {
-      pty.reader.once('close', () => close(pty.slave, () => resolve()))
-      pty.reader.destroy()
-    })
+    return release(pty)
   }
 
   plug(): Promise<void> {
@@ -150,11 +145,9 @@ class PtyLine implements DeviceLine {
     const pty = this.#pty
     if (pty === undefined) return undefined
     try {
-      const settings = await runOn('stty', ['-F', pty.slavePath, '-a'], pty.master, 3)
-      const rate = /speed (\d+) baud/.exec(settings)?.[1]
-      return rate === undefined ? undefined : Number(rate)
+      return (await pty.slave.getBaudRate()).baudRate
     } catch {
-      return undefined
+      return undefined // Pulled in the meantime.
     }
   }
 
@@ -201,15 +194,11 @@ class PtyLine implements DeviceLine {
   }
 }
 
-/** Whether this system has what PTY lines need: /dev/ptmx, perl and stty. */
+/** Whether this system has what PTY lines need: /dev/ptmx and perl. */
 export async function ptyAvailable(): Promise<boolean> {
   if (process.platform !== 'linux' || !existsSync('/dev/ptmx')) return false
   try {
-    const pty = await openPty(9_600, () => {})
-    await new Promise<void>((resolve) => {
-      pty.reader.once('close', () => close(pty.slave, () => resolve()))
-      pty.reader.destroy()
-    })
+    await release(await openPty(9_600, () => {}))
     return true
   } catch {
     return false
@@ -237,7 +226,7 @@ export async function openPtyLine(options: PtyLineOptions): Promise<DeviceLine> 
     await line.close()
     if (error instanceof GatewayError) throw error
     throw new GatewayError('E_DEVICE_IO', `no PTY can be made here: ${messageOf(error)}`, {
-      remedy: 'PTYs need Linux, /dev/ptmx, perl and stty; without them use the in-memory line',
+      remedy: 'PTYs need Linux, /dev/ptmx and perl; without them use the in-memory line',
       cause: error,
     })
   }
