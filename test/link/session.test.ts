@@ -78,7 +78,12 @@ describe('a session', () => {
     await right.link.runSession(parameters, `//${left.address}`, call())
     expect(states.length).toBe(1)
     expect(right.link.session.sinceMs).toBeGreaterThanOrEqual(since)
+    const steps: string[] = []
+    right.link.session.subscribe(({ state }) => steps.push(`${state}, the old peer: ${left.link.session.value.state}`))
     await right.link.runSession(parameters, other.address, call())
+    // The old one is settled and ended, and its peer has been told, before the new one begins.
+    expect(steps).toContain('starting, the old peer: none')
+    expect(steps[0]).toBe('ending, the old peer: started')
     expect(right.link.session.value).toMatchObject({ state: 'started', peerAddress: other.address })
     await until('the old peer knows', () => left.link.session.value.state === 'none')
   })
