@@ -21,8 +21,8 @@ import { downSpeed, upSpeed } from './support/tunnel-streams.js'
 const OURS = ['ssh2', 'openssh', 'openssh+ssh2'] as const
 type Name = TunnelBackendName | 'ssh2, default windows' | 'ssh -R' | 'autossh'
 const ROUND_TRIPS_MS = [0, 20, 100] as const
-const CALLS = 150
-const ROUNDS = 8
+const WARM_UP_ROUNDS = 150
+const ROUNDS = 600
 const STREAM_MS = 2_500
 const RESETS = 9
 const PATIENCE_MS = 90_000
@@ -177,18 +177,19 @@ async function latencyFigures(bench: Bench): Promise<Figure[]> {
   const paths = bench.paths.filter(({ name }) => name !== 'ssh2, default windows')
   const channels = await Promise.all(paths.map(channelTo))
   const times = paths.map((): number[] => [])
-  // In turns, so that what else the machine does falls on all alike. The first round warms up.
-  for (let round = 0; round <= ROUNDS; round += 1) {
-    for (const [index, channel] of channels.entries()) {
-      for (let call = 0; call < CALLS; call += 1) {
-        const ms = await echoMs(channel)
-        if (round > 0) times[index]?.push(ms)
-      }
+  // Call by call in turns, up and down the list, so that what else the machine does falls on all alike: in bursts on a
+  // busy machine even calls without any SSH came out slower than those through it.
+  const indices = [...channels.keys()]
+  for (let round = 0; round < WARM_UP_ROUNDS + ROUNDS; round += 1) {
+    for (const index of round % 2 === 0 ? indices : indices.toReversed()) {
+      const channel = channels[index]
+      const ms = channel === undefined ? Number.NaN : await echoMs(channel)
+      if (round >= WARM_UP_ROUNDS) times[index]?.push(ms)
     }
   }
   await Promise.all(channels.map((channel) => channel.close()))
   const theirs = times[paths.findIndex(({ name }) => name === 'ssh -R')] ?? []
-  const note = `${ROUNDS * CALLS} calls`
+  const note = `${ROUNDS} calls`
   return paths.flatMap(({ name }, index) => {
     const own = times[index] ?? []
     const figures: Figure[] = [
