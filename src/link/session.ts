@@ -217,7 +217,7 @@ export class SessionLayer implements DevicePort {
   }
 
   async sessionStarting(parameters: SessionParameters, initiatorAddress: string, call: CallContext): Promise<void> {
-    const { greeting, pair, log } = this.#options
+    const { greeting, pair, clock, timing, log } = this.#options
     if (this.#stopped) throw rpcError(Status.UNAVAILABLE, 'the gateway stops')
     const address = normalised(initiatorAddress, 'initiatorAddress')
     const theirs = greetingOf(call.metadata)
@@ -238,8 +238,9 @@ export class SessionLayer implements DevicePort {
     active.ours = theirs !== undefined
     if (active.ours) active.token = this.#randomHex(32)
     try {
-      await pair.prepare(this.#pairInfo(active))
+      await withDeadline(clock, timing.answerMs, 'the device', () => pair.prepare(this.#pairInfo(active)))
     } catch (error) {
+      if (codeOf(error) === 'E_DEADLINE') void quietly(pair.end())
       this.#discard(active)
       this.#state.set({ state: 'none', errorCode: Status.FAILED_PRECONDITION, reason: messageOf(error) })
       throw rpcError(Status.FAILED_PRECONDITION, messageOf(error))

@@ -23,9 +23,10 @@ const PROMPTLY_MS = 4_500
 
 async function promptly<T>(what: string, work: Promise<T>): Promise<T> {
   const beganMs = performance.now()
-  const result = await work
+  // A refusal has to come in time as well.
+  await work.catch(() => {})
   expect(performance.now() - beganMs, what).toBeLessThan(PROMPTLY_MS)
-  return result
+  return work
 }
 
 const endSession = (device: OurDevice): Promise<unknown> => callUnary(clientOf(device), IDevice.method.endSession, {})

@@ -1,5 +1,7 @@
 import { status as Status } from '@grpc/grpc-js'
 import { afterEach, describe, expect, it } from 'vitest'
+import { DEFAULT_TIMING } from '../../src/link/options.js'
+import { noPairHooks, type PairHooks } from '../../src/link/pair-hooks.js'
 import type { LinkStatusValue } from '../../src/rpc/device-port.js'
 import {
   call,
@@ -195,6 +197,29 @@ describe('a session', () => {
     await until('given up', () => right.link.session.value.state === 'none')
     expect(right.link.linkStatus.value).toEqual({ state: 'listening', errorCode: Status.UNAVAILABLE })
     expect(right.link.sessionStatus().reason).toContain('the last session failed')
+  })
+
+  it('is refused in time where the own device does not make ready, and the next one begins', async () => {
+    let hangs = true
+    let ended = 0
+    const pair: PairHooks = {
+      ...noPairHooks,
+      prepare: () => (hangs ? new Promise(() => {}) : Promise.resolve()),
+      end: async () => void (ended += 1),
+    }
+    const left = await gateway({ pair, timing: { answerMs: 300 } })
+    const right = await gateway()
+    await expect(right.link.runSession(parameters, left.address, call())).rejects.toMatchObject({
+      code: Status.FAILED_PRECONDITION,
+    })
+    expect(left.link.session.value).toMatchObject({ state: 'none', errorCode: Status.FAILED_PRECONDITION })
+    expect(ended).toBe(1)
+    hangs = false
+    await until('tried again', () => left.link.session.value.state === 'started')
+  })
+
+  it('answers within the 3 s that nobody waits longer than', () => {
+    expect(DEFAULT_TIMING.answerMs).toBeLessThan(3_000)
   })
 
   it('with a device that is no gateway starts, and says that nothing agrees on keys', async () => {
