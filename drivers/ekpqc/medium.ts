@@ -4,14 +4,15 @@
  * emulators share.
  */
 import { randomUUID } from 'node:crypto'
-import { mkdir, readdir, unlink } from 'node:fs/promises'
+import { mkdir, readdir, rmdir, unlink } from 'node:fs/promises'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
-import { GatewayError, messageOf } from '../../src/base/errors.js'
+import { codeOf, GatewayError, messageOf } from '../../src/base/errors.js'
 
 const CONNECT_MS = 1_000
 const LONGEST_FLASH = 1_024
+const JOIN_TRIES = 20
 const SOCKET = /\.sock$/
 
 /** One board at a medium. */
@@ -66,6 +67,20 @@ async function listen(path: string, seen: (light: Uint8Array) => void): Promise<
   return server
 }
 
+/** Makes the folder and listens in it; the last board to leave may just be taking it away. */
+async function listenIn(place: string, own: string, seen: (light: Uint8Array) => void): Promise<Server> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      await mkdir(place, { recursive: true, mode: 0o700 })
+      return await listen(join(place, own), seen)
+    } catch (error) {
+      // EACCES is also what listen() says where the folder is gone.
+      const gone = ['ENOENT', 'EACCES'].includes(codeOf(error) ?? '')
+      if (!gone || tries === JOIN_TRIES) throw error
+    }
+  }
+}
+
 /** Joins a medium. `name`: letters, digits, - and _. Rejects with E_USAGE. */
 export async function openMedium(name: string, folder: string = mediaFolder()): Promise<Medium> {
   if (!/^[\w.-]{1,40}$/.test(name) || /^\.+$/.test(name))
@@ -77,8 +92,7 @@ export async function openMedium(name: string, folder: string = mediaFolder()): 
   const waiting = new Set<(light: Uint8Array) => void>()
   let server: Server
   try {
-    await mkdir(place, { recursive: true, mode: 0o700 })
-    server = await listen(join(place, own), (light) => {
+    server = await listenIn(place, own, (light) => {
       for (const see of [...waiting]) see(light)
     })
   } catch (error) {
@@ -107,6 +121,8 @@ export async function openMedium(name: string, folder: string = mediaFolder()): 
     async close() {
       await new Promise<void>((resolve) => server.close(() => resolve()))
       await unlink(join(place, own)).catch(() => {})
+      // The last one takes the folders away; others are not empty.
+      for (const left of [place, folder]) await rmdir(left).catch(() => {})
     },
   }
 }
