@@ -4,7 +4,9 @@ import { StateCell } from '../../src/base/cell.js'
 import { sleep } from '../../src/base/clock.js'
 import { GatewayError, messageOf } from '../../src/base/errors.js'
 import type { Device, DeviceEvent, DeviceState, Driver, DriverContext } from '../../src/device/contract.js'
+import type { TagReader } from '../../src/device/event-formats/batch.js'
 import { DiscardTeller, EventQueue } from '../../src/device/event-formats/device-tags.js'
+import { T2Reader } from '../../src/device/event-formats/epoch-tags.js'
 import { openStream, type OpenedStream } from '../../src/device/event-formats/open-stream.js'
 import { createEventHub, type EventHub } from '../../src/device/event-hub.js'
 import { descriptor } from './descriptor.js'
@@ -86,6 +88,7 @@ class ReplayDevice implements Device {
       const discards = new DiscardTeller((event) => this.#hub.emit(event))
       const dummiesBefore = this.#counters.dummies
       await stream.read(queue, undefined, async () => {
+        requirePatterns(opened.reader, path)
         discards.tell(opened.reader.tally)
         this.#counters.dummies = dummiesBefore + opened.reader.tally.dummies
         for (const event of queue.events.splice(0)) await this.#handOn(event, identity, signal)
@@ -159,12 +162,27 @@ async function requireFile(path: string): Promise<void> {
   )
 }
 
+const REFUSED_REMEDY = 'play the events themselves (a0, a1, a1X, a2, a4, tdc1, t1, nox, qutag, cqp, labview)'
+
 function requireTags(stream: OpenedStream, path: string): Extract<OpenedStream['opened'], { kind: 'tags' }> {
   const { opened } = stream
-  if (opened.kind === 'tags' && opened.patternsAre !== 'bases') return opened
+  if (opened.kind === 'tags') return opened
   throw new GatewayError('E_CONFIG', `${path}: a ${opened.format} file holds no detections that could be played`, {
-    remedy: 'play the events themselves (a0, a1, a1X, a2, a4, tdc1, t1, nox, qutag, cqp, labview)',
+    remedy: REFUSED_REMEDY,
   })
+}
+
+/** Of T2 files only those of the service protocol name the detector that clicked: their base bits are the pattern. */
+function requirePatterns(reader: TagReader, path: string): void {
+  if (!(reader instanceof T2Reader) || reader.header === undefined) return
+  const [, baseBits = 0, protocol = 0] = reader.header.fields
+  if (baseBits === 4 && protocol === 0) return
+  throw new GatewayError(
+    'E_CONFIG',
+    `${path}: a t2 file of protocol ${protocol} with ${baseBits} base bits holds times and bases; ` +
+      'which detector clicked is not in it',
+    { remedy: REFUSED_REMEDY },
+  )
 }
 
 export const driver: Driver = {

@@ -8,6 +8,7 @@ import type { Device, DeviceEvent } from '../../../src/device/contract.js'
 import { findByScheme } from '../../../src/device/catalogue.js'
 import { encodeQutag } from '../../../src/device/event-formats/channel-lists.js'
 import { encodeT3 } from '../../../src/device/event-formats/epoch-lists.js'
+import { encodeT2 } from '../../../src/device/event-formats/epoch-tags.js'
 import { tdc1Bytes, tdc1Word } from '../../../src/device/event-formats/tdc1-words.js'
 import { recordedDriver, withTraceReplay } from '../../../src/device/trace-replay.js'
 import { createNodeIo } from '../../../src/io/node-io.js'
@@ -104,6 +105,37 @@ describe('a recording as a device', () => {
     expect(ear.times).toEqual([100_000n, 200_000n, 300_000n, 400_000n])
     expect(ear.patterns).toEqual([1, 2, 8, 16])
     expect(ear.discarded.get('outOfOrder')).toBe(1)
+  })
+
+  it('plays times and patterns of the service protocol, and refuses those with bases alone', async () => {
+    const entries = [
+      { time: 330_517, base: 1 },
+      { time: 330_522, base: 2 },
+      { time: 400_000, base: 8 },
+    ]
+    const t2 = async (name: string, protocol: number, baseBits: number, bases = entries) => {
+      const file = join(folder, name)
+      await writeFile(file, encodeT2({ epoch: 0x1f2, extended: false, order: 17, baseBits, protocol }, bases))
+      return make(file, { speed: 'full' })
+    }
+    const device = await t2('service', 0, 4)
+    const { ear } = run(device)
+    await over(device)
+    expect(ear.times).toEqual([41_314_625n, 41_315_250n, 50_000_000n])
+    expect(ear.patterns).toEqual([1, 2, 8])
+    const bb84 = await t2(
+      'bb84',
+      1,
+      1,
+      entries.map(({ time }) => ({ time, base: 1 })),
+    )
+    const deaf = new Ear()
+    bb84.subscribe((event) => deaf.hear(event))
+    await expect(bb84.run(new AbortController().signal)).rejects.toMatchObject({
+      code: 'E_CONFIG',
+      message: expect.stringMatching(/protocol 1 with 1 base bits.*which detector clicked is not in it/) as string,
+    })
+    expect(deaf.times).toEqual([])
   })
 
   it('that is missing, of no known format, or without detections is refused by name', async () => {
