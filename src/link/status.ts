@@ -97,8 +97,18 @@ export function linkCondition(input: LinkReportInput): LinkCondition {
   const blocked = facts.blocked ?? streamBlocked(state)
   if (blocked !== undefined) return { state: 'waiting', reason: blocked }
   const { lastTakenInMs } = facts
+  if (isUnreported(input)) {
+    return {
+      state: 'waiting',
+      reason: 'the SiteAgent does not read, or does not tell its total',
+      needs: 'EndKeyExchange and StartNode, where it does not go on by itself',
+    }
+  }
   const recently = lastTakenInMs !== undefined && input.nowMs - lastTakenInMs < input.recentMs
   if (state.flight !== undefined || recently) return { state: 'delivering' }
+  if (state.ahead.length > 0) {
+    return { state: 'waiting', reason: 'the other SiteAgent has not taken in yet what this one has' }
+  }
   if (counts.held > 0n) {
     return { state: 'waiting', reason: 'the keys held here are not at the other site, or too few for a batch yet' }
   }
@@ -108,7 +118,12 @@ export function linkCondition(input: LinkReportInput): LinkCondition {
 /** A SiteAgent that reads has told its total long before, ms. */
 const UNREPORTED_MS = 5_000
 
-function warningsOf({ session, state, nowMs }: LinkReportInput): string[] {
+function isUnreported({ state: { flight }, nowMs }: LinkReportInput): boolean {
+  return flight !== undefined && nowMs - flight.sinceMs > UNREPORTED_MS
+}
+
+function warningsOf(input: LinkReportInput): string[] {
+  const { session, state, nowMs } = input
   const warnings: string[] = []
   if (state.site.confirmation === 'inferred' && state.site.stream !== undefined) {
     warnings.push(
@@ -119,7 +134,7 @@ function warningsOf({ session, state, nowMs }: LinkReportInput): string[] {
     warnings.push('the other SiteAgent tells no totals: that it took keys in is inferred')
   }
   const { flight } = state
-  if (flight !== undefined && nowMs - flight.sinceMs > UNREPORTED_MS) {
+  if (flight !== undefined && isUnreported(input)) {
     const seconds = Math.round((nowMs - flight.sinceMs) / 1_000)
     warnings.push(
       `a batch of ${flight.count} keys has been on its way to this SiteAgent for ${seconds} s: it does not read, or does not tell its total`,

@@ -30,12 +30,17 @@ it.each(['right', 'left'] as const)(
     const other = seat === 'right' ? { site: a, device: left } : { site: b, device: right }
     stalled.site.faults.readsNothing = true
     await eventually('its own gateway says so', () => warned(stalled.device, 'it does not read'))
+    const linkOf = (device: OurDevice) => device.status().parts['link']
+    await eventually('and its link waits', () => linkOf(stalled.device)?.state === 'waiting')
+    expect(linkOf(stalled.device)?.reason).toContain('does not read')
+    expect(stalled.device.log()).toContain('link waiting: the SiteAgent does not read')
     // The right site never has what the left one lacks; the left one is ahead by one batch, and both say so.
     const ahead = other.site.receivedKeys().length - stalled.site.receivedKeys().length
     if (seat === 'left') expect(ahead).toBe(0)
     else {
       expect(ahead).toBeGreaterThan(0)
       for (const device of [left, right]) expect(warned(device, `${ahead} keys are at one site only`)).toBe(true)
+      await eventually('the other one waits', () => linkOf(left)?.reason?.startsWith('the other SiteAgent has not'))
     }
     expect(other.device.status().parts['link']?.facts).toMatchObject({
       otherTotal: String(stalled.site.receivedKeys().length),

@@ -37,9 +37,10 @@ function onCycle({ number, keys, equal }: Cycle): void {
     process.stderr.write(`cycle ${number}: the sites differ at ${keys.join(' and ')} keys\n`)
   }
   if (number % Math.max(1, Math.floor(cycles / 10)) === 0) {
-    process.stderr.write(`${number}/${cycles} cycles, ${keys.join(' and ')} keys\n`)
     late = heap(keys[0] + keys[1])
     early ??= late
+    const mib = (late.heapBytes / 1024 ** 2).toFixed(1)
+    process.stderr.write(`${number}/${cycles} cycles, ${keys.join(' and ')} keys, heap ${mib} MiB\n`)
   }
 }
 

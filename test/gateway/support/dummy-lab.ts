@@ -36,6 +36,9 @@ export async function eventually<T>(what: string, look: () => T | undefined | fa
   }
 }
 
+/** What is remembered of a gateway's log at least. */
+const KEPT_LOG_CHARACTERS = 1_000_000
+
 const cleanups: (() => unknown)[] = []
 
 export function after(cleanup: () => unknown): void {
@@ -113,7 +116,11 @@ export async function startOurs(options: OurOptions): Promise<OurDevice> {
   const stop = new AbortController()
   const lines = new PassThrough()
   let log = ''
-  lines.on('data', (chunk: Buffer) => (log += chunk.toString('utf8')))
+  lines.on('data', (chunk: Buffer) => {
+    log += chunk.toString('utf8')
+    // The newest are enough where it runs for long.
+    if (log.length > 2 * KEPT_LOG_CHARACTERS) log = log.slice(-KEPT_LOG_CHARACTERS)
+  })
   const host = {
     stdin: process.stdin,
     stderr: process.stderr,
