@@ -35,13 +35,6 @@ export class CarriedStream extends Duplex {
     this.parts.writable.write(chunk, callback)
   }
 
-  override _writev(chunks: { chunk: Buffer }[], callback: (error?: Error | null) => void): void {
-    const { writable } = this.parts
-    writable.cork()
-    chunks.forEach(({ chunk }, index) => writable.write(chunk, index === chunks.length - 1 ? callback : undefined))
-    writable.uncork()
-  }
-
   override _final(callback: (error?: Error | null) => void): void {
     this.parts.writable.end(() => callback())
   }

@@ -5,7 +5,6 @@ import type { ClientChannel, TcpConnectionDetails } from 'ssh2'
 import { withDeadline, type Clock } from '../base/clock.js'
 import { GatewayError, messageOf } from '../base/errors.js'
 import { formatHostPort, type HostPort } from '../base/host-port.js'
-import { gatherWrites } from './gathered-writes.js'
 import type { LinkTaker, TunnelLink } from './link.js'
 import type { TunnelTimings } from './options.js'
 import type { Ssh2Connection } from './ssh2-handshake.js'
@@ -255,7 +254,6 @@ export class Ssh2Link implements TunnelLink {
 
   #track(channel: ClientChannel): void {
     closeAtOnce(channel)
-    gatherWrites(channel, this.stream)
     this.#channels.add(channel)
     channel.on('error', () => {})
     channel.once('close', () => this.#channels.delete(channel))
