@@ -135,6 +135,8 @@ class ComposedLink implements AgreedLink {
       maxHeldKeys: hold.maxKeys,
       maxKeys: keysPerMessage(options.bytesPerKey, batch.maxKeys),
       ledger: this.#runtime.desk.books,
+      onUncertain: (keys) =>
+        log.warn({ keys }, 'a stream ended while keys were on their way to a SiteAgent: they are not sent again'),
     })
     this.#session = new SessionLayer({
       greeting,
@@ -150,7 +152,12 @@ class ComposedLink implements AgreedLink {
       onStream: (stream) => this.#unagreed.use(stream),
     })
     this.#composed = true
-    this.#session.state.subscribe(() => this.#changed())
+    this.#session.state.subscribe((session) => {
+      if (session.state === 'none' || session.state === 'starting') this.#unagreed.peerIs('none')
+      else if (session.state === 'started')
+        this.#unagreed.peerIs(session.peerLink.peer === 'foreign' ? 'foreign' : 'gateway')
+      this.#changed()
+    })
     this.#changed()
   }
 

@@ -1,7 +1,7 @@
 /** Keys towards the own SiteAgent without a word to the other side: the peer is a device that knows no agreement. */
 import { wipe } from '../base/wipe.js'
 import type { KeyStream } from '../rpc/device-port.js'
-import type { Ledger } from './counts.js'
+import type { DropReason, Ledger } from './counts.js'
 
 export interface UnagreedOptions {
   readonly keyBytes: number
@@ -9,15 +9,21 @@ export interface UnagreedOptions {
   /** Most keys in one message. */
   readonly maxKeys: number
   readonly ledger: Ledger
+  /** A stream ended while these many keys were on their way: nobody tells whether the SiteAgent has them. */
+  readonly onUncertain: (keys: number) => void
 }
 
-/** Sends in the order of arrival; what arises while nobody waits comes out with the first message after. */
+/**
+ * Sends in the order of arrival, and only in a session with a peer that is no gateway; what arises while nobody waits comes
+ * out with the first message after.
+ */
 export class UnagreedDelivery {
   #waiting: Uint8Array[] = []
   #inFlight = 0
   #stream: KeyStream | undefined
   #sending = false
   #ever = false
+  #permitted = false
 
   constructor(private readonly options: UnagreedOptions) {}
 
@@ -52,6 +58,13 @@ export class UnagreedDelivery {
     void this.#run()
   }
 
+  /** With whom a session runs. What waits for a peer that turns out to be a gateway was not agreed on with it. */
+  peerIs(peer: 'foreign' | 'gateway' | 'none'): void {
+    this.#permitted = peer === 'foreign'
+    if (peer === 'gateway') this.#dropWaiting('unagreed')
+    void this.#run()
+  }
+
   /** The stream that takes keys from now on; undefined where nobody waits. */
   use(stream: KeyStream | undefined): void {
     this.#stream = stream
@@ -64,14 +77,17 @@ export class UnagreedDelivery {
     try {
       for (;;) {
         const stream = this.#stream
-        if (stream === undefined || stream.signal.aborted || this.#waiting.length === 0) return
+        if (!this.#permitted || stream === undefined || stream.signal.aborted || this.#waiting.length === 0) return
         const keys = this.#waiting.splice(0, this.options.maxKeys)
         this.#inFlight = keys.length
         const outcome = await stream.send(keys)
         this.#inFlight = 0
         if (outcome === 'sent') this.options.ledger.deliver(keys.length)
         // It may have been taken in: sending it once more could give a key out twice.
-        else this.options.ledger.drop('uncertain', keys.length)
+        else {
+          this.options.ledger.drop('uncertain', keys.length)
+          this.options.onUncertain(keys.length)
+        }
         wipe(...keys)
       }
     } finally {
@@ -81,7 +97,11 @@ export class UnagreedDelivery {
 
   close(): void {
     this.#stream = undefined
-    this.options.ledger.drop('stopped', this.#waiting.length)
+    this.#dropWaiting('stopped')
+  }
+
+  #dropWaiting(reason: DropReason): void {
+    this.options.ledger.drop(reason, this.#waiting.length)
     wipe(...this.#waiting)
     this.#waiting = []
   }
