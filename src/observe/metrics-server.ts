@@ -63,7 +63,7 @@ function refusal(at: HostPort, error: Error): GatewayError {
   const where = formatHostPort(at)
   if (codeOf(error) === 'EADDRINUSE') {
     return new GatewayError('E_ADDRESS_IN_USE', `metrics: ${where} is taken`, {
-      remedy: 'name another address with --metrics host:port, or say --metrics off',
+      remedy: 'name another address (--metrics host:port, or listen under [metrics] in the file of each), or say off',
       cause: error,
     })
   }

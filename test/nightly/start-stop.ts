@@ -1,9 +1,9 @@
 /**
  * The long form of the starts and stops: two of our gateways at stand-in SiteAgents in one process, the racing calls in
  * any order. `npm run nightly:start-stop -- [--program cpp|java] [--cycles 1000]`. The memory after the last cycle is
- * compared with that after the first tenth; of Java sites it is told and not judged, because their stand-ins keep each
- * StartNode that is never answered and each reader's events: `nightly:cycles` measures the gateways alone. Exit code 0
- * where all held.
+ * compared with that after the first tenth. Everything runs in this one process, stand-ins included: `nightly:cycles`
+ * measures the gateways alone. At Java sites 200 cycles left 40 kB each; what of that is the log that the lab kept, and
+ * what is ours, was not measured, so the bound leaves room for it. Exit code 0 where all held.
  */
 import { parseArgs } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
@@ -18,6 +18,7 @@ const cycles = Number(values.cycles)
 /** The stand-ins keep every key for comparison: so much may remain for each. */
 const bytesPerKey = 400
 const slackBytes = 16 * 1024 * 1024
+const bytesPerJavaCycle = 48 * 1024
 
 setFlagsFromString('--expose-gc')
 const collect = runInNewContext('gc') as () => void
@@ -47,8 +48,11 @@ function onCycle({ number, keys, equal }: Cycle): void {
 await (values.program === 'java' ? javaCycles : cppCycles)(cycles, onCycle)
 await closeDummyLab()
 const grownBytes = (late?.heapBytes ?? 0) - (early?.heapBytes ?? 0)
-const allowedBytes = slackBytes + bytesPerKey * ((late?.keys ?? 0) - (early?.keys ?? 0))
-const flat = values.program === 'java' || grownBytes <= allowedBytes
+// Java sites number anew in each session, and keep no key of an earlier one.
+const mayRemainBytes =
+  values.program === 'java' ? bytesPerJavaCycle * cycles : bytesPerKey * ((late?.keys ?? 0) - (early?.keys ?? 0))
+const allowedBytes = slackBytes + mayRemainBytes
+const flat = grownBytes <= allowedBytes
 process.stdout.write(
   `${JSON.stringify({ program: values.program, cycles, differences, grownBytes: late === undefined ? null : grownBytes })}\n`,
 )
