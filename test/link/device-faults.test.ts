@@ -129,8 +129,10 @@ describe.each(SIDES)('at the %s device', (_, index) => {
     const [left, right] = pair
     for (const one of pair) offer(one, 0, 60)
     await equalWith(left, right, 59)
-    pair[index]?.link.deviceRenumbered('it was switched off')
     const faulty = pair[index]
+    if (faulty !== undefined) offer(faulty, 60, 70)
+    faulty?.link.deviceRenumbered('it was switched off')
+    expect(faulty === undefined ? 0n : dropped(faulty, 'renumbered')).toBeGreaterThanOrEqual(10n)
     if (faulty !== undefined) offer(faulty, 0, 40, [], 'after its restart')
     await until('rest', () => !left.link.isSettling() && !right.link.isSettling())
     for (const one of pair) {
