@@ -152,12 +152,7 @@ class ComposedLink implements AgreedLink {
       onStream: (stream) => this.#unagreed.use(stream),
     })
     this.#composed = true
-    this.#session.state.subscribe((session) => {
-      if (session.state === 'none' || session.state === 'starting') this.#unagreed.peerIs('none')
-      else if (session.state === 'started')
-        this.#unagreed.peerIs(session.peerLink.peer === 'foreign' ? 'foreign' : 'gateway')
-      this.#changed()
-    })
+    this.#session.state.subscribe(() => this.#changed())
     this.#changed()
   }
 

@@ -1,7 +1,7 @@
 /** Keys towards the own SiteAgent without a word to the other side: the peer is a device that knows no agreement. */
 import { wipe } from '../base/wipe.js'
 import type { KeyStream } from '../rpc/device-port.js'
-import type { DropReason, Ledger } from './counts.js'
+import type { Ledger } from './counts.js'
 
 export interface UnagreedOptions {
   readonly keyBytes: number
@@ -14,8 +14,8 @@ export interface UnagreedOptions {
 }
 
 /**
- * Sends in the order of arrival, and only in a session with a peer that is no gateway; what arises while nobody waits comes
- * out with the first message after.
+ * Sends in the order of arrival; what arises while nobody waits comes out with the first message after, whoever the peer is
+ * then: a C++ device at the other end has handed out its own of these already, so dropping them would part the two sites.
  */
 export class UnagreedDelivery {
   #waiting: Uint8Array[] = []
@@ -23,7 +23,6 @@ export class UnagreedDelivery {
   #stream: KeyStream | undefined
   #sending = false
   #ever = false
-  #permitted = false
 
   constructor(private readonly options: UnagreedOptions) {}
 
@@ -58,13 +57,6 @@ export class UnagreedDelivery {
     void this.#run()
   }
 
-  /** With whom a session runs. What waits for a peer that turns out to be a gateway was not agreed on with it. */
-  peerIs(peer: 'foreign' | 'gateway' | 'none'): void {
-    this.#permitted = peer === 'foreign'
-    if (peer === 'gateway') this.#dropWaiting('unagreed')
-    void this.#run()
-  }
-
   /** The stream that takes keys from now on; undefined where nobody waits. */
   use(stream: KeyStream | undefined): void {
     this.#stream = stream
@@ -77,7 +69,7 @@ export class UnagreedDelivery {
     try {
       for (;;) {
         const stream = this.#stream
-        if (!this.#permitted || stream === undefined || stream.signal.aborted || this.#waiting.length === 0) return
+        if (stream === undefined || stream.signal.aborted || this.#waiting.length === 0) return
         const keys = this.#waiting.splice(0, this.options.maxKeys)
         this.#inFlight = keys.length
         const outcome = await stream.send(keys)
@@ -97,11 +89,7 @@ export class UnagreedDelivery {
 
   close(): void {
     this.#stream = undefined
-    this.#dropWaiting('stopped')
-  }
-
-  #dropWaiting(reason: DropReason): void {
-    this.options.ledger.drop(reason, this.#waiting.length)
+    this.options.ledger.drop('stopped', this.#waiting.length)
     wipe(...this.#waiting)
     this.#waiting = []
   }
