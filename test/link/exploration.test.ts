@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { explore } from './exploration/explorer.js'
 import { invariantsOf } from './exploration/invariants.js'
+import { MUTATIONS } from './exploration/mutations.js'
 import { TEST_PROFILES } from './exploration/profiles.js'
 
 describe('every interleaving of a small world', () => {
@@ -22,5 +23,26 @@ describe('every interleaving of a small world', () => {
   it('was walked through whole', () => {
     process.stdout.write(`${states} states in all\n`)
     expect(states).toBeGreaterThan(150_000)
+  })
+})
+
+describe('a broken rule', () => {
+  // Smaller worlds find these faults as surely, and sooner. A broken rule can make a world endless: it is left for the next.
+  const mostStates = 40_000
+  const small = TEST_PROFILES.map((profile) => ({
+    ...profile,
+    rules: { ...profile.rules, units: Math.min(2, profile.rules.units) },
+  })).sort((a, b) => a.rules.maxFaults - b.rules.maxFaults || a.rules.faults.length - b.rules.faults.length)
+
+  it.each(MUTATIONS)('is found out: $name', (mutation) => {
+    const found = small.some((profile) => {
+      const rules = {
+        ...profile.rules,
+        transition: (...step: Parameters<typeof mutation.run>) => mutation.run(...step),
+      }
+      const { states, violation } = explore(rules, invariantsOf(profile), mostStates)
+      return violation !== undefined && states < mostStates
+    })
+    expect(found).toBe(true)
   })
 })
