@@ -1,6 +1,16 @@
 import { connect } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
-import { closeLab, eventually } from './support/lab.js'
+import type { StandinSiteAgent } from '../../src/standin/cpp-site-agent.js'
+import { startNode } from './support/c-core-site-agent.js'
+import {
+  closeLab,
+  eventually,
+  startEmbeddedSshd,
+  startGateway,
+  startSiteAgent,
+  startUnit,
+  type GatewayProcess,
+} from './support/lab.js'
 import { startTwoSites, type TwoSites } from './support/two-sites.js'
 
 afterEach(closeLab)
@@ -17,6 +27,29 @@ async function untilQuiet({ units, gateways }: TwoSites): Promise<void> {
       return inFlight === 0 && owedHere === 0 && owedThere === 0 && Number(counts['held']) < 2
     })
   })
+}
+
+interface ReportingSites {
+  readonly sites: readonly [StandinSiteAgent, StandinSiteAgent]
+  /** The left one and the right one. */
+  readonly gateways: readonly [GatewayProcess, GatewayProcess]
+}
+
+/** SiteAgents that tell their totals, with a link between them that is asked for and not waited for. */
+async function startReportingSites(): Promise<ReportingSites> {
+  const pair = `stop-${process.pid}`
+  const [a, b, unitA, unitB, ssh] = await Promise.all([
+    startSiteAgent('left'),
+    startSiteAgent('right'),
+    startUnit({ pair, rate: 50 }),
+    startUnit({ pair, rate: 50 }),
+    startEmbeddedSshd(),
+  ])
+  const left = startGateway({ device: unitA.path, side: 'alice', ssh, siteAgent: a.address })
+  const right = startGateway({ device: unitB.path, side: 'bob', ssh, siteAgent: b.address })
+  await Promise.all([left, right].map((gateway) => gateway.untilPart('registration', 'registered')))
+  await startNode(a.address, b.address, [left.id, right.id])
+  return { sites: [a, b], gateways: [left, right] }
 }
 
 /** Stops its SiteAgent, its SSH connection and the other gateway: TCP goes on acknowledging, nobody answers. */
@@ -66,6 +99,27 @@ describe('SIGTERM', () => {
     if (end.code !== 0) {
       expect(end.code).toBe(10)
       expect(gateway.stderr()).toMatch(/one site lacks \d+ key/)
+    }
+  })
+
+  it('ends either gateway with exit code 10 while one SiteAgent lacks keys, names the first, and status warned before', async () => {
+    const { sites, gateways } = await startReportingSites()
+    await eventually('keys at both sites', () => sites.every((site) => site.receivedKeys().length >= 40))
+    sites[1].faults.readsNothing = true
+    const status = await eventually('the other SiteAgent is behind', async () => {
+      const present = await gateways[0].status()
+      return /^the other SiteAgent has not taken in/.test(present.parts['link']?.reason ?? '') && present
+    })
+    const lacked = Number(status.parts['link']?.facts?.['owedThere'])
+    expect(lacked).toBe(sites[0].receivedKeys().length - sites[1].receivedKeys().length)
+    expect(status.parts['link']?.warnings?.join('; ')).toContain(`${lacked} keys are at one site only`)
+    const first = sites[1].receivedKeys().length + 1
+    for (const gateway of gateways) {
+      const end = await gateway.stop()
+      expect(end.code, gateway.stderr()).toBe(10)
+      expect(end.tookMs).toBeLessThan(longestStopMs)
+      expect(gateway.stderr()).toContain(`one site lacks ${lacked} key(s)`)
+      expect(gateway.stderr()).toContain(`the stores part at key ${first}`)
     }
   })
 })
