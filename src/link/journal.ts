@@ -87,7 +87,10 @@ export function fileJournal(path: string): JournalStore {
   let file: FileHandle | undefined
   /** Bytes of whole records; a torn one behind them is cut off before the next. */
   let goodBytes = 0
+  let torn = false
   let tail: Promise<void> = Promise.resolve()
+  /** Handed over, and not being written yet: the next record takes its place, as only the last one counts. */
+  let waiting: { record: JournalRecord; sync: boolean; readonly done: Promise<void> } | undefined
 
   const opened = async (): Promise<FileHandle> => {
     if (file !== undefined) return file
@@ -96,16 +99,19 @@ export function fileJournal(path: string): JournalStore {
     const text = readText(path)
     const whole = text.lastIndexOf('\n') + 1
     goodBytes = size === 0 ? 0 : Buffer.byteLength(text.slice(0, whole))
+    torn = size > goodBytes
     return file
   }
 
   const write = async (record: JournalRecord, sync: boolean): Promise<void> => {
     const handle = await opened()
-    const { size } = await handle.stat()
-    if (size > goodBytes) await handle.truncate(goodBytes)
+    if (torn) await handle.truncate(goodBytes)
     const line = Buffer.from(encodeRecord(record))
+    // Until it is known to be whole.
+    torn = true
     await handle.appendFile(line)
     if (sync) await handle.datasync()
+    torn = false
     goodBytes += line.length
     if (goodBytes > COMPACT_ABOVE_BYTES) await compact()
   }
@@ -142,7 +148,17 @@ export function fileJournal(path: string): JournalStore {
       return last
     },
     append(record, sync) {
-      const done = tail.then(() => write(record, sync))
+      if (waiting !== undefined) {
+        waiting.record = record
+        waiting.sync ||= sync
+        return waiting.done
+      }
+      const done = tail.then(() => {
+        const next = waiting
+        waiting = undefined
+        return next === undefined ? undefined : write(next.record, next.sync)
+      })
+      waiting = { record, sync, done }
       tail = done.catch(() => {})
       return done
     },

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { DurableState } from '../../src/link/agreement/durable.js'
-import { fileJournal, type JournalStore, memoryJournal } from '../../src/link/journal.js'
+import { decodeJournal, fileJournal, type JournalStore, memoryJournal } from '../../src/link/journal.js'
 import { type Gateway, offer, startGateway, startSession, until } from './bench.js'
 
 let folder = ''
@@ -55,6 +55,17 @@ describe('the journal', () => {
     await again.append({ atMs: 3, state: state(3) }, true)
     await again.close()
     expect(fileJournal(path).load()).toEqual({ atMs: 3, state: state(3) })
+  })
+
+  it('skips records that a newer one has overtaken before they were written', async () => {
+    const path = join(folder, 'link.journal')
+    const journal = fileJournal(path)
+    const written = [1, 2, 3, 4].map((serial) => journal.append({ atMs: serial, state: state(serial) }, serial === 2))
+    await Promise.all(written)
+    expect(decodeJournal(readFileSync(path, 'utf8')).map(({ atMs }) => atMs)).toEqual([4])
+    await journal.append({ atMs: 5, state: state(5) }, false)
+    await journal.close()
+    expect(decodeJournal(readFileSync(path, 'utf8')).map(({ atMs }) => atMs)).toEqual([4, 5])
   })
 
   it('stays small', async () => {

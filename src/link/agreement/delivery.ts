@@ -1,5 +1,6 @@
 /** Which batch goes to the own SiteAgent next, and whether it may. */
 import { emit, type Step } from './draft.js'
+import type { FlightName } from './events.js'
 import { ask, isAsking } from './question.js'
 import type { AgreementState, KeptBatch, SiteView } from './state.js'
 import { holdsOwed, settleStores, storesUnclear } from './stores.js'
@@ -137,10 +138,11 @@ function launch(step: Step, batch: KeptBatch): void {
 }
 
 /** The record is safe: off it goes. */
-export function journalled(step: Step, serial: number): void {
+export function journalled(step: Step, { serial, stream }: FlightName): void {
   const { draft } = step
   const { flight } = draft
-  if (flight?.serial !== serial || flight.stage !== 'journaling') return
+  // The record of an older flight of the same batch may come late, when that of the present one is not safe yet.
+  if (flight?.serial !== serial || flight.stream !== stream || flight.stage !== 'journaling') return
   if (draft.diverged !== undefined) return returnFlight(step, flight)
   draft.flight = { ...flight, stage: 'sending' }
   emit(step, { type: 'deliver', serial, stream: flight.stream })

@@ -60,7 +60,7 @@ function apply(step: Step, event: AgreementEvent): void {
     case 'prepared':
       return prepared(step, event)
     case 'journalled':
-      return journalled(step, event.serial)
+      return journalled(step, event)
     case 'handedOver':
       return handedOver(step, event.serial)
     case 'pause':
@@ -139,7 +139,7 @@ function persist(step: Step, before: AgreementState): void {
   const begun = was?.serial === flight?.serial && was?.stage === 'journaling' && was.stream === flight?.stream
   const starts = flight?.stage === 'journaling' && !begun
   if (!starts && asText(record) === asText(durableOf(before))) return
-  const effect: AgreementEffect = { type: 'journal', record, awaited: starts ? flight.serial : undefined }
+  const effect: AgreementEffect = { type: 'journal', record, awaited: starts ? { serial: flight.serial, stream: flight.stream } : undefined }
   // Before anything that depends on it.
   step.effects.unshift(effect)
 }

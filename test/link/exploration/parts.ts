@@ -1,6 +1,6 @@
 /** What a small world consists of: two gateways, the channel between them, two SiteAgents, two journals, two devices. */
 import type { DurableState } from '../../../src/link/agreement/durable.js'
-import type { AgreementEvent, AgreementMessage } from '../../../src/link/agreement/events.js'
+import type { AgreementEvent, AgreementMessage, FlightName } from '../../../src/link/agreement/events.js'
 import type { Transition } from '../../../src/link/agreement/machine.js'
 import type { AgreementState, Hello, StorePair } from '../../../src/link/agreement/state.js'
 
@@ -31,7 +31,7 @@ export interface Gateway {
   readonly synced: DurableState | undefined
   readonly unsynced: DurableState | undefined
   /** A record that is being written before a batch may go. */
-  readonly writing: number | undefined
+  readonly writing: FlightName | undefined
   readonly starts: number
 }
 

@@ -198,7 +198,7 @@ export class Actor {
     const { writing } = this.world.gateways[end]
     if (writing === undefined) return
     this.gateway(end, { writing: undefined })
-    this.event(end, { type: 'journalled', serial: writing, nowMs: 0 })
+    this.event(end, { type: 'journalled', ...writing, nowMs: 0 })
   }
 
   tick(end: End): void {
