@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config'
+import { LongestFirst } from './test/support/longest-first.js'
 
 export default defineConfig({
   test: {
@@ -9,6 +10,8 @@ export default defineConfig({
     // Unattended runs share two cores with whatever else runs there: one more try, which the report shows.
     retry: process.env['CI'] === undefined ? 0 : 1,
     pool: 'forks',
-    maxWorkers: 2,
+    // Tests with processes and sshd wait more than they work: two workers leave a third of two cores idle.
+    maxWorkers: 3,
+    sequence: { sequencer: LongestFirst },
   },
 })
