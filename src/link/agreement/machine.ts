@@ -139,7 +139,11 @@ function persist(step: Step, before: AgreementState): void {
   const begun = was?.serial === flight?.serial && was?.stage === 'journaling' && was.stream === flight?.stream
   const starts = flight?.stage === 'journaling' && !begun
   if (!starts && asText(record) === asText(durableOf(before))) return
-  const effect: AgreementEffect = { type: 'journal', record, awaited: starts ? { serial: flight.serial, stream: flight.stream } : undefined }
+  const effect: AgreementEffect = {
+    type: 'journal',
+    record,
+    awaited: starts ? { serial: flight.serial, stream: flight.stream } : undefined,
+  }
   // Before anything that depends on it.
   step.effects.unshift(effect)
 }
