@@ -39,6 +39,7 @@ export function connected(step: Step): void {
   draft.connection = 'greeting'
   draft.peer = undefined
   draft.unsaid = []
+  draft.saidOpen = draft.doubts.map(({ serial }) => serial)
   draft.toldSite = JSON.stringify(siteView(draft))
   emit(step, { type: 'sendHello' })
 }
@@ -235,6 +236,8 @@ function commonPosition(draft: Draft, theirs: Hello): Position | undefined {
       position: position + doubt.count,
     }
   }
+  // The store began anew while the two Hellos crossed: the batch that was in doubt is not in it, and they have it.
+  if (draft.saidOpen.includes(theirs.settled)) return { ...present, settled: theirs.settled, ahead: [] }
   if (theirs.ahead.some(({ serial }) => serial === settled)) return present
   // The same, seen from the side that lived.
   return [...theirs.inDoubt, ...theirs.unsure].some(({ serial }) => serial === settled) ? present : undefined

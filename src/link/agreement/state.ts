@@ -208,6 +208,8 @@ export interface AgreementState {
   readonly paused: boolean
   /** What happened between our Hello and theirs; said once theirs is here, if it still matters. */
   readonly unsaid: readonly FateMessage[]
+  /** Serials whose fate was open when we said Hello: the other side reckons with them, whatever we learn meanwhile. */
+  readonly saidOpen: readonly number[]
   /** What the other side was told last of our site, to tell it changes only. */
   readonly toldSite: string
 }
@@ -260,6 +262,7 @@ export function initialState(role: 'left' | 'right', limits: MachineLimits, fres
     stopped: undefined,
     paused: false,
     unsaid: [],
+    saidOpen: [],
     toldSite: '',
   }
 }
