@@ -8,10 +8,19 @@ export interface DelayProxy {
 
 /** Passes the bytes of `from` on after `delayMs`, and its end. */
 function carry(from: Socket, to: Socket, delayMs: number): void {
-  // With equal delays timers fire in the order in which they were set: nothing is overtaken.
+  const waiting: { readonly atMs: number; readonly act: () => void }[] = []
+  // Timers are late by a millisecond or two: the last of it is waited for turn by turn.
+  const turn = (): void => {
+    for (let next = waiting[0]; next !== undefined; next = waiting[0]) {
+      const leftMs = next.atMs - performance.now()
+      if (leftMs > 0) return void (leftMs > 2 ? setTimeout(turn, leftMs - 2) : setImmediate(turn))
+      waiting.shift()
+      next.act()
+    }
+  }
   const later = (act: () => void): void => {
-    if (delayMs <= 0) act()
-    else setTimeout(act, delayMs)
+    waiting.push({ atMs: performance.now() + delayMs, act })
+    if (waiting.length === 1) turn()
   }
   from.on('data', (chunk) => later(() => to.writable && to.write(chunk)))
   from.on('end', () => later(() => to.end()))

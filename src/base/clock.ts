@@ -11,7 +11,7 @@ export interface Clock {
   nowMs(): number
   /** Milliseconds since an arbitrary start; never steps back. */
   monotonicMs(): number
-  /** Calls `fn` once after `delayMs`. */
+  /** Calls `fn` once after `delayMs`; with 0 as soon as everything that has come in by now is read. */
   after(delayMs: number, fn: () => void): Timer
 }
 
@@ -20,6 +20,11 @@ export const systemClock: Clock = {
   nowMs: () => Date.now(),
   monotonicMs: () => performance.now(),
   after(delayMs, fn) {
+    if (delayMs === 0) {
+      // A timer of 0 ms takes one or two.
+      const immediate = setImmediate(fn)
+      return { cancel: () => clearImmediate(immediate) }
+    }
     const handle = setTimeout(fn, delayMs)
     return { cancel: () => clearTimeout(handle) }
   },

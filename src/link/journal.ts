@@ -113,7 +113,6 @@ export function fileJournal(path: string): JournalStore {
     if (sync) await handle.datasync()
     torn = false
     goodBytes += line.length
-    if (goodBytes > COMPACT_ABOVE_BYTES) await compact()
   }
 
   const compact = async (): Promise<void> => {
@@ -133,6 +132,11 @@ export function fileJournal(path: string): JournalStore {
     await syncFolder(dirname(path))
     await file?.close()
     file = undefined
+  }
+
+  /** After a record, when nobody waits for it any more. */
+  const keepSmall = async (): Promise<void> => {
+    if (goodBytes > COMPACT_ABOVE_BYTES) await compact()
   }
 
   return {
@@ -159,7 +163,8 @@ export function fileJournal(path: string): JournalStore {
         return next === undefined ? undefined : write(next.record, next.sync)
       })
       waiting = { record, sync, done }
-      tail = done.catch(() => {})
+      // Where it cannot be written anew it grows; the next record tries again.
+      tail = done.then(keepSmall).catch(() => {})
       return done
     },
     async close() {

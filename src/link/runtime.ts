@@ -24,8 +24,8 @@ import { SitesAccount } from './sites-account.js'
 import { SettleWaiters } from './settling.js'
 import { type SiteWatch, watchSite } from './site-watch.js'
 
-/** Keys that come within this are announced, or formed into a batch, together. */
-const COALESCE_MS = 1
+/** Keys that come with one read of the device's line are announced, or formed into a batch, together. */
+const COALESCE_MS = 0
 /** How often what nobody tells of is looked at: the SiteAgent's dialect, its reports, whether it reads. */
 const LOOK_MS = 50
 /** Ids of one Announce. */
