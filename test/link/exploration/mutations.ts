@@ -5,6 +5,8 @@ import type { AgreementState, KeptBatch } from '../../../src/link/agreement/stat
 
 export interface Mutation {
   readonly name: string
+  /** The world of the tests that shows it, by the beginning of its name; default: the first that does. */
+  readonly world?: string
   run(state: AgreementState, event: AgreementEvent): Transition
 }
 
@@ -89,6 +91,13 @@ export const MUTATIONS: readonly Mutation[] = [
     state: { ...state, unsaid: [] },
     effects,
   })),
+  {
+    ...after('what was in doubt when Hello was said is forgotten before the answer', (state, effects) => ({
+      state: { ...state, saidOpen: [] },
+      effects,
+    })),
+    world: 'C++: two deaths of the left gateway and a SiteAgent',
+  },
   {
     name: 'keys go on to a store that has parted',
     run(state, event) {

@@ -54,6 +54,14 @@ export const TEST_PROFILES: readonly Profile[] = [
     oneBatch: true,
   },
   {
+    name: 'C++: two deaths of the left gateway and a SiteAgent around one batch',
+    rules: {
+      ...{ sites: CPP, faults: ['crashLeftGateway', 'crashSite'], maxFaults: 2 },
+      ...{ units: 1, lateUnits: 1, timelyReports: true },
+    },
+    harmless: false,
+  },
+  {
     name: 'C++: a cancel, a stall, a change of roles or a drop by bound over three batches',
     rules: {
       ...{ sites: CPP, faults: ['cancel', 'stall', 'swapRoles', 'dropByBound'], maxFaults: 1 },
