@@ -3,7 +3,6 @@ import { status as Status } from '@grpc/grpc-js'
 import { type ReadonlyCell, StateCell } from '../base/cell.js'
 import { type Clock, withDeadline } from '../base/clock.js'
 import { codeOf, messageOf } from '../base/errors.js'
-import { parseHostPort } from '../base/host-port.js'
 import type { Random } from '../base/random.js'
 import { wipe } from '../base/wipe.js'
 import type { Logger } from '../observe/log.js'
@@ -34,6 +33,7 @@ import { Listeners } from './listeners.js'
 import type { Greeting } from './messages.js'
 import type { TimingOptions } from './options.js'
 import type { PairHooks } from './pair-hooks.js'
+import { isAlive, type LifeSigns, peerCheck, type PeerVerdict } from './peer-identity.js'
 import { METADATA, type PeerConnector } from './peer.js'
 import { greetingProblem } from './greeting.js'
 import type { AgreementRuntime } from './runtime.js'
@@ -64,10 +64,12 @@ export class SessionLayer implements DevicePort {
   readonly #initiator: Initiator
   #active: ActiveSession | undefined
   #ending: Promise<void> | undefined
+  readonly #life: LifeSigns
   #stopped = false
 
   constructor(options: SessionOptions) {
     this.#options = options
+    this.#life = { talk: options.runtime.talk, clock: options.clock }
     this.#state = new StateCell<SessionState>({ state: 'none', errorCode: 0, reason: '' }, options.clock)
     this.#linkStatus = new StateCell<LinkStatusValue>({ state: 'inactive', errorCode: 0 }, options.clock)
     this.#state.subscribe(() => this.#showStatus())
@@ -268,29 +270,9 @@ export class SessionLayer implements DevicePort {
       // Both ends were told to begin. The lower address does.
       const own = this.#options.controlAddress() ?? ''
       if (running.peerAddress === address && own < address) refuse()
-    } else if (!hasToken(running, call.metadata) && (await this.#isAlive(running, address, call))) refuse()
+    } else if (!hasToken(running, call.metadata) && (await isAlive(running, address, call.originator, this.#life)))
+      refuse()
     await this.#end('the peer begins a new session', false)
-  }
-
-  async #isAlive(running: ActiveSession, address: string, call: CallContext): Promise<boolean> {
-    const { runtime, clock } = this.#options
-    if (!running.ours) {
-      const same = running.peerAddress === address || running.originator?.address === call.originator.address
-      return !same
-    }
-    if (!runtime.talk.connected) {
-      // Begun a moment ago, its link is about to open.
-      return clock.monotonicMs() - running.begunMs < OPENING_GRACE_MS
-    }
-    const before = runtime.talk.lastHeardMs
-    runtime.talk.ping()
-    const untilMs = clock.monotonicMs() + LIFE_SIGN_MS
-    while (clock.monotonicMs() < untilMs) {
-      if (runtime.talk.lastHeardMs > before) return true
-      if (!runtime.talk.connected) return false
-      await new Promise<void>((resolve) => clock.after(20, resolve))
-    }
-    return false
   }
 
   /** The initiator opens the link service. */
@@ -334,18 +316,8 @@ export class SessionLayer implements DevicePort {
   }
 
   /** Whether a caller is the other device of the session that runs. */
-  peerCheck(originator: Originator, metadata: ReadonlyMap<string, string>): 'peer' | 'stranger' | 'no session' {
-    const active = this.#active
-    if (active === undefined) return 'no session'
-    if (hasToken(active, metadata)) return 'peer'
-    if (active.ours) {
-      const lives =
-        this.#options.runtime.talk.connected || this.#options.clock.monotonicMs() - active.begunMs < OPENING_GRACE_MS
-      return lives ? 'stranger' : 'no session'
-    }
-    if (originator.via !== 'hidden' && active.originator?.address === originator.address) return 'peer'
-    const host = parseHostPort(active.peerAddress, 'peer').host
-    return host === originator.address ? 'peer' : 'stranger'
+  peerCheck(originator: Originator, metadata: ReadonlyMap<string, string>): PeerVerdict {
+    return this.#active === undefined ? 'no session' : peerCheck(this.#active, originator, metadata, this.#life)
   }
 
   /** Settles what is under way, tells the peer, forgets the session. Idempotent; bounded whatever the peer does. */
@@ -431,9 +403,5 @@ export class SessionLayer implements DevicePort {
   }
 }
 
-/** How long a session whose link is not open yet keeps its place, ms. */
-const OPENING_GRACE_MS = 2_000
 /** A RunSession that came so shortly before the peer's end of the session was meant for the next one, ms. */
 const ASKED_AGAIN_MS = 2_000
-/** How long a running session has to show that it lives, ms. */
-const LIFE_SIGN_MS = 800
