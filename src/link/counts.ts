@@ -15,7 +15,6 @@ export const DROP_REASONS = {
   renumbered: 'the device began to number anew',
   renewed: 'it was owed when both SiteAgents lost their keys in a restart',
   diverged: 'it was unsettled when the stores had parted',
-  unagreed: 'the peer does not speak the link service',
   stopped: 'it was held when the gateway stopped',
 } as const
 
