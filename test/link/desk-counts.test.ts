@@ -79,7 +79,7 @@ it('received = delivered + held + sacrificed + dropped by reason after every ste
           case 'reconnected':
             return desk.reconnected()
           case 'dropWaiting':
-            return desk.dropWaiting('unagreed')
+            return desk.dropWaiting('uncertain')
           default: {
             const batch = batches[step.nth % Math.max(1, batches.length)] ?? 99
             if (step.do === 'commit') desk.commit(batch)
