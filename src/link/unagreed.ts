@@ -22,7 +22,6 @@ export class UnagreedDelivery {
   #inFlight = 0
   #stream: KeyStream | undefined
   #sending = false
-  #ever = false
 
   constructor(private readonly options: UnagreedOptions) {}
 
@@ -30,19 +29,9 @@ export class UnagreedDelivery {
     return this.#waiting.length + this.#inFlight
   }
 
-  /** True once a key went this way. */
-  get used(): boolean {
-    return this.#ever
-  }
-
-  get stalled(): boolean {
-    return this.#sending
-  }
-
   /** Owns the keys from here. */
   deliver(keys: readonly Uint8Array[]): void {
     const { ledger, keyBytes, maxHeldKeys } = this.options
-    this.#ever = true
     ledger.receive(keys.length)
     for (const key of keys) {
       if (key.length === keyBytes) this.#waiting.push(key)
