@@ -161,6 +161,9 @@ export class FaultyLine {
     this.#counts.unplugs += 1
     this.#plugTimer?.cancel()
     await this.options.line.unplug()
+    // Whoever opens the next port sets its rate anew.
+    this.#hostRate = undefined
+    this.#rateReadAtMs = -Infinity
     if (downMs > 0)
       this.#plugTimer = this.options.clock.after(downMs, () => void this.options.line.plug().catch(() => {}))
   }

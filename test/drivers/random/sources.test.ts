@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { qcicadaEmulator, swiftrngEmulator, truerngEmulator } from '../../../drivers/random/emulators.js'
 import { driver as os } from '../../../drivers/random/os.js'
 import { driver as qcicada } from '../../../drivers/random/qcicada.js'
@@ -11,7 +11,7 @@ import type { Device, Driver } from '../../../src/device/contract.js'
 import type { EmulatorFactory } from '../../../src/device/emulator-contract.js'
 import { isRandomDevice, type RandomSource } from '../../../src/device/random-source.js'
 import { createMemoryUsb } from '../../../src/io/usb-memory.js'
-import { type Attached, attach, untilDevice } from '../support/attached.js'
+import { attach, untilDevice } from '../support/attached.js'
 import { contextFor, seededRandom } from '../support/pair.js'
 
 const never = new AbortController().signal
@@ -27,12 +27,11 @@ const serial: [string, Driver, EmulatorFactory, boolean][] = [
   ['QCicada', qcicada, qcicadaEmulator, true],
 ]
 
-describe.each(serial)('%s as a random source', (_name, driver, emulator, quantum) => {
-  let attached: Attached
-  afterEach(() => attached.stop())
-
-  it('gives tested bytes on a real tty, each once', async () => {
-    attached = await attach({ driver, emulator, pty: true })
+// They wait more than they work: several at a time.
+describe.concurrent.each(serial)('%s as a random source', (_name, driver, emulator, quantum) => {
+  it('gives tested bytes on a real tty, each once', async ({ onTestFinished }) => {
+    const attached = await attach({ driver, emulator, pty: true })
+    onTestFinished(() => attached.stop())
     const source = sourceOf(attached.device)
     expect(source.claimsQuantum).toBe(quantum)
     const bytes = await source.read(20_000, 15_000, never)
@@ -42,11 +41,12 @@ describe.each(serial)('%s as a random source', (_name, driver, emulator, quantum
     expect(attached.device.facts()).toMatchObject({ healthy: true, healthFailures: 0 })
   })
 
-  it.each([
+  it.for([
     ['stuck', 'repetition count'],
     ['biased', 'adaptive proportion'],
-  ])('is stopped loudly when it is %s', async (fault, test) => {
-    attached = await attach({ driver, emulator, driverOptions: { 'silent-after-ms': '1000' } })
+  ] as const)('is stopped loudly when it is %s', async ([fault, test], { onTestFinished }) => {
+    const attached = await attach({ driver, emulator, driverOptions: { 'silent-after-ms': '1000' } })
+    onTestFinished(() => attached.stop())
     const source = sourceOf(attached.device)
     await source.read(100, 15_000, never)
     await attached.emulator.fault(fault, [])
@@ -60,8 +60,9 @@ describe.each(serial)('%s as a random source', (_name, driver, emulator, quantum
     await expect(source.read(1, 1_000, never)).rejects.toThrow(test)
   })
 
-  it('works again after it was unplugged and put back', async () => {
-    attached = await attach({ driver, emulator, pty: true })
+  it('works again after it was unplugged and put back', async ({ onTestFinished }) => {
+    const attached = await attach({ driver, emulator, pty: true })
+    onTestFinished(() => attached.stop())
     const source = sourceOf(attached.device)
     await source.read(100, 15_000, never)
     await attached.line.unplug()

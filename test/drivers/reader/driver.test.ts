@@ -1,8 +1,7 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, type TestContext } from 'vitest'
 import { systemClock } from '../../../src/base/clock.js'
 import { systemRandom } from '../../../src/base/random.js'
 import type { Device } from '../../../src/device/contract.js'
@@ -12,23 +11,22 @@ import { silentLogger } from '../../../src/observe/log.js'
 import { createReaderDevice } from '../../../drivers/reader/driver.js'
 import { parseReaderOptions, splitArguments } from '../../../drivers/reader/options.js'
 import { ascends, Ear, stateOf } from '../../device/event-formats/ear.js'
+import { transpile } from '../../support/transpiled.js'
 
-const PROGRAM = fileURLToPath(new URL('../../../drivers/reader/emulator-program.ts', import.meta.url))
 const base = { clock: systemClock, random: systemRandom, log: silentLogger }
-const stops: (() => Promise<void>)[] = []
 let folder = ''
+let standIn = ''
 let runs = 0
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'qkd-gw-reader-'))
-})
-afterEach(async () => {
-  for (const stop of stops.splice(0)) await stop()
+  standIn = await transpile('drivers/reader/emulator-program.ts', join(folder, 'program'))
 })
 afterAll(() => rm(folder, { recursive: true, force: true }))
 
-/** A device whose reader program is the stand-in, with its environment. */
+/** A device whose reader program is the stand-in, with its environment; it ends with the test. */
 function start(
+  { onTestFinished }: TestContext,
   environment: Record<string, string> = {},
   options: Record<string, string> = {},
   stagger: StartProgram = startProgram,
@@ -42,7 +40,7 @@ function start(
     ...environment,
   }
   const launch: StartProgram = (program) =>
-    stagger({ ...program, command: process.execPath, args: ['--import', 'tsx', PROGRAM, ...program.args], env })
+    stagger({ ...program, command: process.execPath, args: [standIn, ...program.args], env })
   const device = createReaderDevice(
     {
       ...base,
@@ -57,16 +55,17 @@ function start(
   device.subscribe((event) => ear.hear(event))
   const ending = new AbortController()
   const running = device.run(ending.signal)
-  stops.push(async () => {
+  onTestFinished(async () => {
     ending.abort()
     await running
   })
   return { device, ear, runLog: async () => (await readFile(log, 'utf8')).trim().split('\n') }
 }
 
-describe("the user's reader program as a device", () => {
-  it('is run once to flush stale events, then read for good', async () => {
-    const { device, ear, runLog } = start()
+// They wait more than they work: several at a time.
+describe.concurrent("the user's reader program as a device", () => {
+  it('is run once to flush stale events, then read for good', async (context) => {
+    const { device, ear, runLog } = start(context)
     await ear.untilTags(5000)
     expect(await runLog()).toEqual(['-a1 -X -A -s -q1', '-a1 -X -A -s'])
     expect(device.state.value).toMatchObject({ state: 'producing', identity: 'readevents7 -a1 -X -A -s' })
@@ -77,8 +76,8 @@ describe("the user's reader program as a device", () => {
   })
 
   for (const args of ['-a0', '-a1', '-a2 -A']) {
-    it(`may write another form: ${args}`, async () => {
-      const { ear } = start({}, { args, 'first-run': 'off' })
+    it(`may write another form: ${args}`, async (context) => {
+      const { ear } = start(context, {}, { args, 'first-run': 'off' })
       await ear.untilTags(2000)
       expect(ascends(ear.times)).toBe(true)
       expect(ear.discarded.size).toBe(0)
@@ -92,8 +91,8 @@ describe("the user's reader program as a device", () => {
     // Endless, and deaf to SIGTERM: killed, and little of it kept.
     ['flood', /readevents7 complains: Warning: DMA buffer overrun.{300,380}; starting it again$/],
   ] as const) {
-    it(`is started again after a gap where it fails: ${fault}`, async () => {
-      const { device, ear, runLog } = start({ READER_EMULATOR_FAULT: fault })
+    it(`is started again after a gap where it fails: ${fault}`, async (context) => {
+      const { device, ear, runLog } = start(context, { READER_EMULATOR_FAULT: fault })
       const state = await stateOf(device.state, (now) => now.state === 'absent' && now.reason !== 'not started yet')
       expect(state).toMatchObject({ reason: expect.stringMatching(reason) as string })
       await ear.untilTags(1000)
@@ -104,8 +103,8 @@ describe("the user's reader program as a device", () => {
     })
   }
 
-  it('is started again where its output is of another form', async () => {
-    const { device, ear } = start({ READER_EMULATOR_FAULT: 'garbage' }, { args: '-a2 -A', 'first-run': 'off' })
+  it('is started again where its output is of another form', async (context) => {
+    const { device, ear } = start(context, { READER_EMULATOR_FAULT: 'garbage' }, { args: '-a2 -A', 'first-run': 'off' })
     const state = await stateOf(device.state, (now) => now.state === 'absent' && now.reason !== 'not started yet')
     expect(state).toMatchObject({
       reason: expect.stringMatching(/sends no a2 stream: line 1001: expected 16/) as string,
@@ -113,16 +112,20 @@ describe("the user's reader program as a device", () => {
     await ear.untilTags(1000)
   })
 
-  it('that runs but says nothing is shown as silent', async () => {
-    const { device, ear } = start({ READER_EMULATOR_FAULT: 'hang' }, { 'first-run': 'off', 'silent-after-ms': '300' })
+  it('that runs but says nothing is shown as silent', async (context) => {
+    const { device, ear } = start(
+      context,
+      { READER_EMULATOR_FAULT: 'hang' },
+      { 'first-run': 'off', 'silent-after-ms': '300' },
+    )
     await ear.untilTags(1000)
     const state = await stateOf(device.state, (now) => now.state === 'silent')
     expect(state).toMatchObject({ reason: 'it runs, but nothing came for 300 ms' })
   })
 
-  it('that is not there is waited for, and named', async () => {
+  it('that is not there is waited for, and named', async (context) => {
     let there = false
-    const { device, ear } = start({}, { 'first-run': 'off' }, (program) =>
+    const { device, ear } = start(context, {}, { 'first-run': 'off' }, (program) =>
       startProgram(there ? program : { ...program, command: '/nowhere/readevents7' }),
     )
     const state = await stateOf(device.state, (now) => now.state === 'absent' && now.reason !== 'not started yet')

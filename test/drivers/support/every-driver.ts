@@ -53,7 +53,7 @@ export const DRIVER_CASES: readonly DriverCase[] = [
   { ...serial, driver: 'swiftrng' },
   { ...serial, driver: 'truerng' },
   { ...serial, driver: 'quantis', cables: 'usb' },
-  { ...serial, driver: 'counter-cc1', driverOptions: {} },
+  { ...serial, driver: 'counter-cc1', emulatorOptions: { 'dwell-s': '0.05' } },
   { ...serial, driver: 'counter-abacus', driverOptions: { 'poll-ms': '50' }, emulatorOptions: { 'sampling-ms': '50' } },
 ]
 

@@ -21,7 +21,7 @@ export interface UnplugReport {
 
 const MOMENTS = ['in the middle of a frame', 'now', 'while it is opened', 'the other cable'] as const
 
-const openDescriptors = (): number => readdirSync('/proc/self/fd').length
+export const openDescriptors = (): number => readdirSync('/proc/self/fd').length
 const isOpen = (state: string): boolean => ['open', 'identified', 'producing', 'silent'].includes(state)
 
 async function until(what: string, holds: () => boolean): Promise<void> {
@@ -71,17 +71,17 @@ async function pullOnce(bench: Bench, cable: Cable, moment: (typeof MOMENTS)[num
   await untilState(device, 'the second loss is seen', ({ state }) => !isOpen(state) || state === 'silent')
 }
 
-/** Rejects where the device does not come back, or where its driver ends. */
-export async function unplugAndReplug(chosen: DriverCase, rounds: number): Promise<UnplugReport> {
-  const bench = await startBench(chosen)
-  try {
-    return await pullRepeatedly(bench, chosen, rounds)
-  } finally {
-    await bench.stop()
-  }
+/** A device at work whose cables are pulled, round after round. */
+export interface Unplugging {
+  /** Rejects where the device does not come back, or where its driver ends. */
+  pull(rounds: number): Promise<void>
+  figures(): Pick<UnplugReport, 'rounds' | 'places' | 'slowestReopenMs' | 'medianReopenMs'>
+  stop(): Promise<void>
 }
 
-async function pullRepeatedly(bench: Bench, chosen: DriverCase, rounds: number): Promise<UnplugReport> {
+/** Rejects where the device does not begin to work. */
+export async function startUnplugging(chosen: DriverCase): Promise<Unplugging> {
+  const bench = await startBench(chosen)
   const { device, line, emulator } = bench
   let where = 'at the start'
   const reaches = (what: string, accept: (state: string) => boolean): Promise<unknown> =>
@@ -91,15 +91,11 @@ async function pullRepeatedly(bench: Bench, chosen: DriverCase, rounds: number):
   const works = (): Promise<unknown> => reaches('works', (state) => state === chosen.works || state === 'producing')
   let ended = false
   void bench.ended.finally(() => (ended = true))
-  await works()
   const cables = cablesOf(bench, chosen)
   const reopenMs: number[] = []
   const places = new Set<string>()
-  let before = { descriptors: openDescriptors(), heap: 0, cpu: process.cpuUsage() }
-  for (let round = 0; round < rounds; round += 1) {
-    if (round === Math.min(5, rounds - 1)) {
-      before = { descriptors: openDescriptors(), heap: process.memoryUsage().heapUsed, cpu: process.cpuUsage() }
-    }
+
+  async function pullInRound(round: number): Promise<void> {
     const moment = MOMENTS[round % MOMENTS.length] ?? 'now'
     const cable = (moment === 'the other cable' ? cables[1] : undefined) ?? cables[0]
     if (cable === undefined) throw new Error('no cable')
@@ -118,19 +114,50 @@ async function pullRepeatedly(bench: Bench, chosen: DriverCase, rounds: number):
     places.add(chosen.cables === 'usb' ? String(round) : realpathSync(line.path))
     await works()
     await stranger?.close()
-    if (ended) throw new Error(`the driver ended by itself in round ${round}`)
+    if (ended) throw new Error(`the driver of ${chosen.driver} ended by itself in round ${round}`)
   }
-  const cpu = process.cpuUsage(before.cpu)
-  reopenMs.sort((a, b) => a - b)
+
+  try {
+    await works()
+  } catch (error) {
+    await bench.stop()
+    throw error
+  }
   return {
-    driver: chosen.driver,
-    rounds,
-    places: places.size,
-    slowestReopenMs: Math.round(reopenMs.at(-1) ?? 0),
-    medianReopenMs: Math.round(reopenMs[reopenMs.length >> 1] ?? 0),
-    descriptorsBefore: before.descriptors,
-    descriptorsAfter: openDescriptors(),
-    heapGrowthMb: Math.round((process.memoryUsage().heapUsed - before.heap) / 1e5) / 10,
-    cpuMsPerRound: Math.round((cpu.user + cpu.system) / 1_000 / Math.max(1, rounds - 5)),
+    async pull(rounds) {
+      for (let i = 0; i < rounds; i += 1) await pullInRound(reopenMs.length)
+    },
+    figures() {
+      const sorted = reopenMs.toSorted((a, b) => a - b)
+      return {
+        rounds: sorted.length,
+        places: places.size,
+        slowestReopenMs: Math.round(sorted.at(-1) ?? 0),
+        medianReopenMs: Math.round(sorted[sorted.length >> 1] ?? 0),
+      }
+    },
+    stop: () => bench.stop(),
+  }
+}
+
+/** One driver alone, with what its rounds cost. Rejects as `Unplugging.pull` does. */
+export async function unplugAndReplug(chosen: DriverCase, rounds: number): Promise<UnplugReport> {
+  const unplugging = await startUnplugging(chosen)
+  try {
+    const unmeasured = Math.max(0, Math.min(5, rounds - 1))
+    await unplugging.pull(unmeasured)
+    const before = { descriptors: openDescriptors(), heap: process.memoryUsage().heapUsed, cpu: process.cpuUsage() }
+    await unplugging.pull(rounds - unmeasured)
+    const cpu = process.cpuUsage(before.cpu)
+    return {
+      driver: chosen.driver,
+      ...unplugging.figures(),
+      descriptorsBefore: before.descriptors,
+      descriptorsAfter: openDescriptors(),
+      heapGrowthMb: Math.round((process.memoryUsage().heapUsed - before.heap) / 1e5) / 10,
+      cpuMsPerRound: Math.round((cpu.user + cpu.system) / 1_000 / Math.max(1, rounds - unmeasured)),
+    }
+  } finally {
+    await unplugging.stop()
   }
 }

@@ -9,6 +9,7 @@ import { silentLogger } from '../../../src/observe/log.js'
 import { createTdc1Device } from '../../../drivers/tdc1/driver.js'
 import { Ear } from '../../device/event-formats/ear.js'
 import { emulator } from '../../../drivers/tdc1/emulator.js'
+import { BAUD_RATE } from '../../../drivers/tdc1/protocol.js'
 
 export const base = { clock: systemClock, random: systemRandom, log: silentLogger }
 
@@ -34,7 +35,7 @@ export async function bench(
   driverOptions: Record<string, string> = {},
 ): Promise<Bench> {
   // On a busy machine this process may stand still for longer than a UART would wait.
-  const line = await openPtyLine({ ...base, patienceMs: 5_000 })
+  const line = await openPtyLine({ ...base, baudRate: BAUD_RATE, patienceMs: 5_000 })
   const unit = emulator.create({ ...base, line, options: emulatorOptions })
   const { device, ear } = makeDevice(line.path, driverOptions)
   const unitEnding = new AbortController()
