@@ -21,6 +21,10 @@ export interface ProofKeeperParts {
   readonly onReason: (reason: string) => void
 }
 
+/** For a path that drops large packets. */
+export const LARGE_REMEDY =
+  'something on the way drops large packets (MTU): lower the MTU of the interface, or let ICMP through'
+
 export class ProofKeeper {
   readonly counts = { probes: 0, probeFailures: 0 }
   readonly #prover: Prover
@@ -29,9 +33,15 @@ export class ProofKeeper {
   #subject: ProofSubject | undefined
   /** Ends `proven` where no further call came back in time, whatever keeps it. */
   #lapse: Timer | undefined
+  #largeUnderWay = false
 
   constructor(private readonly parts: ProofKeeperParts) {
     this.#prover = new Prover(parts.options.probe, parts.timings, (reason) => this.#doubted(reason))
+  }
+
+  /** A large message went out and has not come back; the small one before it had. */
+  get largeUnderWay(): boolean {
+    return this.#largeUnderWay
   }
 
   warnings(): string[] {
@@ -47,6 +57,7 @@ export class ProofKeeper {
       await this.#keepProving(subject, signal)
     } finally {
       this.#lapse?.cancel()
+      this.#largeUnderWay = false
     }
   }
 
@@ -73,7 +84,9 @@ export class ProofKeeper {
         await this.#prover.lookFromHere(subject, signal)
         if (hole || clock.monotonicMs() >= largeDueMs) {
           largeDueMs = clock.monotonicMs() + timings.largeProbeIntervalMs
+          this.#largeUnderWay = true
           const why = await this.#prover.proveLarge(subject, timings.largeProbeBytes, signal)
+          this.#largeUnderWay = false
           if (why !== undefined) this.#largeFailed(subject, why)
           else if (hole || this.parts.cell.value.state === 'degraded') this.#proven(subject, proof)
           hole = why !== undefined
@@ -167,7 +180,7 @@ export class ProofKeeper {
     this.#unproven(
       subject,
       new GatewayError('E_PROBE_FAILED', reason, {
-        remedy: 'something on the way drops large packets (MTU): lower the MTU of the interface, or let ICMP through',
+        remedy: LARGE_REMEDY,
       }),
       this.#lastReason !== reason,
     )

@@ -2,7 +2,7 @@
 import type { Duplex } from 'node:stream'
 import { Duplex as DuplexStream } from 'node:stream'
 import type { ClientChannel, TcpConnectionDetails } from 'ssh2'
-import { withDeadline, type Clock } from '../base/clock.js'
+import { sleep, withDeadline, type Clock } from '../base/clock.js'
 import { GatewayError, messageOf } from '../base/errors.js'
 import { formatHostPort, type HostPort } from '../base/host-port.js'
 import type { LinkTaker, TunnelLink } from './link.js'
@@ -104,6 +104,8 @@ export class Ssh2Link implements TunnelLink {
   #bound: { asked: HostPort; port: number } | undefined
   #reason: string | undefined
   #gone = false
+  /** Pieces that the server sent so far. */
+  #heard = 0
 
   constructor(
     connection: Ssh2Connection,
@@ -127,6 +129,7 @@ export class Ssh2Link implements TunnelLink {
       this.stream.destroy()
     })
     this.#client.on('end', () => this.stream.destroy())
+    this.stream.on('data', () => (this.#heard += 1))
     this.closed = new Promise((resolve) => {
       this.#client.once('close', () => {
         this.#gone = true
@@ -215,9 +218,14 @@ export class Ssh2Link implements TunnelLink {
     const answered = withDeadline(this.clock, timeoutMs, 'a question to the SSH server', () => {
       return new Promise<void>((resolve) => this.#client.unforwardIn('127.0.0.1', 1, () => resolve()))
     })
+    const before = this.#heard
     return answered.then(
       () => !this.#gone,
-      () => false,
+      async () => {
+        // Hundreds of callers at once can keep the answer, or us, waiting: a server that sends is not dead.
+        await sleep(this.clock, 0, new AbortController().signal)
+        return !this.#gone && this.#heard > before
+      },
     )
   }
 

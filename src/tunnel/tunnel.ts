@@ -12,7 +12,7 @@ import type { TunnelBackend, TunnelLink } from './link.js'
 import { acquireListener, controlAddressOf, describeListener } from './listener.js'
 import { Nudge } from './nudge.js'
 import { DEFAULT_TIMINGS, type TunnelOptions, type TunnelTimings } from './options.js'
-import { ProofKeeper } from './proof-keeper.js'
+import { LARGE_REMEDY, ProofKeeper } from './proof-keeper.js'
 import { createRetrySchedule } from './retry.js'
 import { formatServerAddress } from './server-address.js'
 import { watchForSleep } from './sleep-watch.js'
@@ -242,8 +242,15 @@ class SupervisedTunnel implements Tunnel {
     let isLost = false
     const lost = link.closed.then((why) => {
       isLost = true
+      // A lost large packet stops everything behind it: the connection may die before the large message is given up.
+      const { largeUnderWay } = this.#proof
       scope.abort()
-      return new GatewayError('E_CONNECT', `the SSH connection ended: ${why}`)
+      const ended = `the SSH connection ended: ${why}`
+      return largeUnderWay
+        ? new GatewayError('E_CONNECT', `${ended}, while a large message had not come back yet`, {
+            remedy: `where it happens again: ${LARGE_REMEDY}`,
+          })
+        : new GatewayError('E_CONNECT', ended)
     })
     try {
       const failed = this.#useLink(link, scope.signal).then(

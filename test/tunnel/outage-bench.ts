@@ -39,6 +39,15 @@ export interface Seen {
   readonly state: TunnelState
 }
 
+/** What is printed, with the times of the test: the printed ones stand in a Match block, which overrides what is outside. */
+function withTimes(printed: readonly string[], times: readonly string[]): string[] {
+  return printed.map((line) => {
+    const [keyword = ''] = line.trim().split(' ')
+    const own = times.find((one) => one.startsWith(`${keyword} `))
+    return own === undefined ? line : line.replace(line.trim(), own)
+  })
+}
+
 export class OutageBench {
   readonly seen: Seen[] = []
   failed: { code: string; text: string } | undefined
@@ -81,8 +90,7 @@ export class OutageBench {
       const sshd = await startRealSshd({
         keyOptions: config.authorizedKeys[0]?.trim() ?? '',
         port: SSH_PORT,
-        // What stands first holds: the times of the test before those that are printed.
-        config: ['UseDNS no', ...times.sshdConfig, ...sshdConfig, ...config.sshdConfig],
+        config: ['UseDNS no', ...sshdConfig, ...withTimes(config.sshdConfig, times.sshdConfig)],
         place: {
           host: SERVER_NAME,
           listen: '0.0.0.0',

@@ -112,7 +112,7 @@ if (what === 'echo') {
   await pause(300)
   const results = await Promise.allSettled(Array.from({ length: Number(amount) }, echo))
   const failure = results.find((one) => one.status === 'rejected')
-  if (failure !== undefined) process.stderr.write(`${String(failure.reason)}\n`)
+  if (failure !== undefined) said = String(failure.reason)
   answered = results.filter((one) => one.status === 'fulfilled').length
   // Still there after the others came and went.
   endDeaf()

@@ -3,7 +3,7 @@ import type { TunnelBackendName } from '../../src/tunnel/contract.js'
 import { OutageBench, type OutageTimes } from './outage-bench.js'
 import { CUT, OUTAGES, SHORT_CUT, suffer, type Outage } from './outages.js'
 
-/** As in a lab, but quick: noticed within 4.3 s, let go by sshd about 3 s later. */
+/** As in a lab, but quick: noticed within 2.5 s, let go by sshd about 3 s later. */
 const SHORT: OutageTimes = {
   timings: {
     connectTimeoutMs: 3_000,
@@ -12,10 +12,10 @@ const SHORT: OutageTimes = {
     forwardTimeoutMs: 3_000,
     channelTimeoutMs: 2_000,
     resolveTimeoutMs: 5_000,
-    pingTimeoutMs: 2_000,
+    pingTimeoutMs: 1_000,
     keepaliveIntervalMs: 1_000,
-    probeIntervalMs: 300,
-    probeTimeoutMs: 2_000,
+    probeIntervalMs: 500,
+    probeTimeoutMs: 1_000,
     largeProbeIntervalMs: 1_000,
     fastRetriesMs: [20, 100],
     retryFirstMs: 200,
@@ -26,7 +26,7 @@ const SHORT: OutageTimes = {
     sleepGapMs: 1_500,
   },
   sshdConfig: ['ClientAliveInterval 1', 'ClientAliveCountMax 1'],
-  detectMs: 4_300,
+  detectMs: 2_500,
   releaseMs: 5_000,
   stepMs: 2_000,
   bannedMs: 1_000,
@@ -36,6 +36,7 @@ const SHORT: OutageTimes = {
 interface Story {
   readonly backend: TunnelBackendName
   readonly outages: readonly Outage[]
+  readonly times?: OutageTimes
 }
 
 function named(...names: string[]): Outage[] {
@@ -46,25 +47,38 @@ function named(...names: string[]): Outage[] {
   })
 }
 
-/** Each a process, a server and a network of its own, which all of its outages happen to, one after the other. */
+/** Longer than noticing takes, so that what must be said while it lasts can be. */
+const LASTS_MS = 3_500
+
+/**
+ * Each a process, a server and a network of its own, which all of its outages happen to, one after the other. Five, since
+ * so many tests run side by side.
+ */
 const STORIES: readonly Story[] = [
-  { backend: 'ssh2', outages: [SHORT_CUT, CUT, ...named('SIGSTOP', 'killed', 'NAT entry')] },
+  { backend: 'ssh2', outages: [SHORT_CUT, CUT, ...named('SIGSTOP', 'NAT entry')] },
   { backend: 'openssh', outages: [CUT, ...named('restarted', 'SIGSTOP', 'name server gone')] },
   { backend: 'openssh+ssh2', outages: [CUT, ...named('SIGSTOP', 'killed', 'stopped and continued')] },
-  { backend: 'ssh2', outages: named('another program', 'key revoked', 'stopped and continued', 'new address') },
-  { backend: 'ssh2', outages: named('large packets', 'loses 30 %', 'two hundred', 'flooded') },
-  { backend: 'ssh2', outages: named('before its banner') },
+  {
+    backend: 'ssh2',
+    outages: named('before its banner', 'another program', 'key revoked', 'stopped and continued', 'new address'),
+  },
+  // A server as patient as printed: two hundred callers may keep a busy machine from answering it for seconds.
+  {
+    backend: 'ssh2',
+    outages: named('large packets', 'loses 30 %', 'two hundred', 'flooded'),
+    times: { ...SHORT, sshdConfig: [] },
+  },
 ]
 
 describe.concurrent('a tunnel is proven again, leaves nothing behind and says nothing that is not so', () => {
   it.each(STORIES)(
     'with the back end $backend, after the faults of its story',
     { timeout: 300_000 },
-    async ({ backend, outages }) => {
-      const bench = await OutageBench.start(backend, SHORT, outages[0]?.sshdConfig)
+    async ({ backend, outages, times = SHORT }) => {
+      const bench = await OutageBench.start(backend, times, outages[0]?.sshdConfig)
       try {
         for (const outage of outages) {
-          const { fault, lies, leaks, noticedMs } = await suffer(bench, outage, outage === SHORT_CUT ? 1_000 : 6_000)
+          const { fault, lies, leaks, noticedMs } = await suffer(bench, outage, outage === SHORT_CUT ? 1_000 : LASTS_MS)
           expect({ fault, lies, leaks }).toEqual({ fault, lies: [], leaks: [] })
           if (outage.says !== undefined && outage !== SHORT_CUT)
             expect({ fault, noticed: noticedMs !== undefined }).toEqual({ fault, noticed: true })
@@ -74,8 +88,10 @@ describe.concurrent('a tunnel is proven again, leaves nothing behind and says no
       }
     },
   )
+})
 
-  it('is covered for every fault that there is', () => {
+describe('the stories', () => {
+  it('tell of every fault that there is', () => {
     const told = new Set(STORIES.flatMap(({ outages }) => outages.map(({ name }) => name)))
     expect(OUTAGES.filter(({ name }) => !told.has(name))).toEqual([])
   })
