@@ -186,6 +186,8 @@ function compareSettled(step: Step, theirs: Hello): void {
     theirs.site.restartsNumbering
   )
     return
+  // A store that began anew has another total; what that means depends on the other store, which may be new as well.
+  if (draft.store.name !== draft.stores.mine || theirs.site.store !== theirs.stores.mine) return
   if (draft.offset !== 'adopt') compareTotals(step, 0, draft.store.total, theirs.total)
 }
 
