@@ -1,5 +1,5 @@
 import { GatewayError, messageOf } from '../../base/errors.js'
-import { epochKind, HEADER_WORDS, parseEpochHeader } from './epoch-header.js'
+import { epochKind, type EpochKind, HEADER_WORDS, parseEpochHeader } from './epoch-header.js'
 import { FORMAT_NAMES, FORMAT_TITLES, type FormatName } from './format-names.js'
 import type { FormatSettings } from './formats.js'
 import { HexTextDecoder } from './hex-text.js'
@@ -16,6 +16,9 @@ import {
 
 /** So many bytes from the beginning are enough to tell a format, if it can be told. */
 export const SAMPLE_BYTES = 65_536
+
+/** In a file this short a reading may hold by chance. */
+const FEW_WORDS = 32
 
 export interface Detection {
   format: FormatName
@@ -85,7 +88,9 @@ function detectWordText(lines: readonly string[], name: string): Detection {
   const words = wordsOf(decoder.decode(new TextEncoder().encode(`${lines.join('\n')}\n`)))
   const raw = readsAsTdc1(words)
   const pairs = readsAsValues(words, 0)
-  if (raw.certain || (raw.holds && !pairs.holds))
+  // Fewer lines hold no two pairs: then nothing speaks against pairs.
+  const enough = words.length >= 4
+  if (raw.certain || (raw.holds && !pairs.holds && enough))
     return {
       format: 'a0',
       settings: { source: 'tdc1' },
@@ -93,11 +98,14 @@ function detectWordText(lines: readonly string[], name: string): Detection {
     }
   if (pairs.holds && !raw.holds)
     return { format: 'a0', settings: { source: 'card' }, because: 'its pairs of 8-digit lines ascend in time' }
-  throw new GatewayError(
-    'E_FORMAT',
-    `${name}: ${raw.holds ? 'its 8-digit lines read as pairs of the 4 ps card and as raw words of a TDC1' : 'its 8-digit lines ascend neither as pairs nor as raw words'}`,
-    { remedy: 'say which unit wrote it: --format a0 --source card, or --format a0 --source tdc1' },
-  )
+  const doubt = !enough
+    ? 'too few 8-digit lines to tell pairs of the 4 ps card from raw words of a TDC1'
+    : raw.holds
+      ? 'its 8-digit lines read as pairs of the 4 ps card and as raw words of a TDC1'
+      : 'its 8-digit lines ascend neither as pairs nor as raw words'
+  throw new GatewayError('E_FORMAT', `${name}: ${doubt}`, {
+    remedy: 'say which unit wrote it: --format a0 --source card, or --format a0 --source tdc1',
+  })
 }
 
 function detectBinary(sample: Uint8Array, name: string): Detection {
@@ -126,7 +134,13 @@ function detectBinary(sample: Uint8Array, name: string): Detection {
     add('qutag', 'behind 40 bytes, each 10 bytes hold a time near the one before and a small channel')
   if (readsAsCqp(sample).holds) add('cqp', 'each 9 bytes hold a time behind the one before and a small number')
   const [only, ...others] = found
-  if (only === undefined) throw refuseBytes(sample, name, epoch?.fault)
+  if (only === undefined) throw refuseBytes(sample, name, epoch)
+  if (epoch !== undefined && words.length < FEW_WORDS)
+    throw cannotTell(
+      name,
+      `it reads as ${only.format} (${FORMAT_TITLES[only.format]}), but begins like an epoch file: ${epoch.fault}`,
+      `${only.format}, or t${epoch.kind}${epoch.cutOff ? ' if it is cut off' : ''}`,
+    )
   if (others.length === 0) return only
   throw cannotTell(
     name,
@@ -147,13 +161,17 @@ const SIGNATURES: readonly (readonly [begin: string, what: string, remedy: strin
 ]
 
 /** For bytes that read as nothing. */
-function refuseBytes(sample: Uint8Array, name: string, epochFault: string | undefined): GatewayError {
+function refuseBytes(sample: Uint8Array, name: string, epoch: EpochFault | undefined): GatewayError {
   const begin = Buffer.from(sample.subarray(0, 8)).toString('hex')
   const signature = SIGNATURES.find(([bytes]) => begin.startsWith(bytes))
   if (signature !== undefined && sample.length >= 32)
     return new GatewayError('E_FORMAT', `${name}: it looks like ${signature[1]}`, { remedy: signature[2] })
-  if (epochFault !== undefined)
-    return cannotTell(name, `it begins like an epoch file, but: ${epochFault}`, 'another one, if it is no epoch file')
+  if (epoch !== undefined)
+    return cannotTell(
+      name,
+      `it begins like an epoch file, but: ${epoch.fault}`,
+      `${epoch.cutOff ? `t${epoch.kind} if it is cut off, ` : ''}another one if it is no epoch file`,
+    )
   const bytes = sample.length === 1 ? 'one byte reads' : `first ${sample.length} bytes read`
   const short = sample.length < 16 ? ': two records at least are needed to tell' : ''
   return cannotTell(name, `its ${bytes} as no known format${short}`, FORMAT_NAMES.join(', '))
@@ -177,22 +195,32 @@ function valueDetection(words: Uint32Array, bytes: number): Detection | undefine
   return undefined
 }
 
+/** A first word that names an epoch file, and a header that is none. */
+interface EpochFault {
+  kind: EpochKind
+  fault: string
+  /** The header holds, and announces more than there is. */
+  cutOff: boolean
+}
+
 /** An epoch file by its header, or what is wrong with a header that begins like one. */
-function detectEpoch(words: Uint32Array): Detection | { fault: string } | undefined {
+function detectEpoch(words: Uint32Array): Detection | EpochFault | undefined {
   const kind = epochKind(words[0] ?? 0)
   if (kind === undefined || words.length < 2) return undefined
   if (words.length < HEADER_WORDS[kind])
-    return { fault: `a T${kind} header has ${4 * HEADER_WORDS[kind]} bytes, and it ends before` }
+    return { kind, fault: `a T${kind} header has ${4 * HEADER_WORDS[kind]} bytes, and it ends before`, cutOff: false }
   try {
     const header = parseEpochHeader([...words.subarray(0, HEADER_WORDS[kind])], kind)
     // A list of bits says how long it is; any other file that begins with a small number does not fit.
     const bits = kind === 3 ? header.length * (header.fields[0] ?? 0) : kind === 7 ? (header.fields[0] ?? 0) : 0
     const needed = HEADER_WORDS[kind] + Math.ceil(bits / 32)
-    if ((kind === 3 || kind === 7) && words.length < SAMPLE_BYTES / 4 && words.length !== needed)
-      return { fault: `its T${kind} header announces ${4 * needed} bytes, and it has ${4 * words.length}` }
+    if ((kind === 3 || kind === 7) && words.length < SAMPLE_BYTES / 4 && words.length !== needed) {
+      const fault = `its T${kind} header announces ${4 * needed} bytes, and it has ${4 * words.length}`
+      return { kind, fault, cutOff: words.length < needed }
+    }
     return { format: `t${kind}`, settings: {}, because: `its header is that of a T${kind} epoch file` }
   } catch (error) {
-    return { fault: messageOf(error) }
+    return { kind, fault: messageOf(error), cutOff: false }
   }
 }
 

@@ -130,6 +130,14 @@ describe('what cannot be told is refused with a reason and the option that settl
     expect(error.remedy).toMatch(/--source card.*--source tdc1/)
   })
 
+  it('where an a0 file is too short to hold two pairs', () => {
+    for (const lines of ['00000102\n', '00085201\n00299082\n', '00085201\n00299082\n004d8a44\n']) {
+      const error = refusal(text(lines))
+      expect(error.message).toMatch(/too few 8-digit lines/)
+      expect(error.remedy).toMatch(/--source card.*--source tdc1/)
+    }
+  })
+
   it('where the content is nothing that we know, or nothing at all', () => {
     expect(refusal(text('hello world\n')).message).toMatch(/"hello world"/)
     expect(refusal(Uint8Array.from({ length: 4000 }, (_, i) => (i * i * 7919 + (i >> 3) * 31) & 255)).remedy).toMatch(
@@ -153,6 +161,26 @@ describe('what cannot be told is refused with a reason and the option that settl
     t1[16] = 1
     expect(refusal(t1).message).toMatch(/begins like an epoch file, but: .*1 detector bits/)
     expect(refusal(t1.subarray(0, 12)).message).toMatch(/a T1 header has 20 bytes/)
+  })
+
+  it('where a list of bits is cut off, which only its name settles', () => {
+    const t3 = encodeT3(5, false, 1, new Array<number>(1000).fill(1))
+    const t7 = Uint8Array.from(Buffer.from('07000000f201000003000000ffffffffefbeadde', 'hex'))
+    for (const [bytes, format] of [
+      [t3.subarray(0, 100), 't3'],
+      [t7, 't7'],
+    ] as const) {
+      const error = refusal(bytes)
+      expect(error.message).toMatch(/begins like an epoch file.* header announces/)
+      expect(error.remedy).toMatch(new RegExp(`${format} if it is cut off`))
+    }
+  })
+
+  it('but not where 64-bit values from time zero begin like one', () => {
+    const made = randomClicks(200, 1e5, seeded(4)).map(({ tick, pattern }) => {
+      return eventValue(2n ** 22n + BigInt(tick) * 512n, pattern)
+    })
+    expect(detectFormat(valueBytes(made, 'highFirst'), true, 'x').format).toBe('a1X')
   })
 
   it('for any bytes at all, without another kind of failure', () => {
