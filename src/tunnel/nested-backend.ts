@@ -21,6 +21,9 @@ import { ssh2LoginTo } from './transport.js'
 /** Marks errors after which plain ssh2 may still work: the server does not let us through to itself. */
 export const INNER_STEP = 'inner'
 
+/** What the system's ssh says where its own connection ended. */
+const OUTER_LOST = /closed by|reset by|not responding|disconnect|broken pipe|timed out/i
+
 function noWayInside(target: string, said: string): GatewayError {
   return new GatewayError('E_CONNECT', `the server does not let us through to its own sshd at ${target} (${said})`, {
     remedy: `permit it: permitopen="${target}" on the key's line in authorized_keys (qkd-gw tunnel server-config)`,
@@ -69,9 +72,8 @@ export function createNestedBackend(
         await ssh.exited
         const said = ssh.facts.said.at(-1) ?? ''
         if (/open failed|forwarding failed/.test(said)) throw noWayInside(inner, said)
-        if (error instanceof GatewayError && error.code === 'E_BANNED') {
-          throw explainOpenssh(ssh.facts, server, session.trust)
-        }
+        // Closed before the banner: the connection outside was lost, else the sshd inside refuses us for now.
+        if (OUTER_LOST.test(ssh.facts.said.join('\n'))) throw explainOpenssh(ssh.facts, server, session.trust)
         throw error
       }
       const limits = { ...timings, maxConnections: options.maxForwardedConnections ?? DEFAULT_MAX_CONNECTIONS }

@@ -16,6 +16,9 @@ export interface ControlAnswer {
 /** Never a connection of its own: where the master is gone, `false` is what it would connect through. */
 const ONLY_THE_MASTER = ['-F', 'none', '-o', 'BatchMode=yes', '-o', 'ProxyCommand=false']
 
+/** How long the master's word on a refusal may come after the refusal itself, ms. */
+const REASON_TIMEOUT_MS = 1_000
+
 /** The host is in the master's hands; ssh wants a word there all the same. */
 const ANY_HOST = 'master'
 
@@ -51,15 +54,15 @@ export class OpensshControl {
     })
   }
 
-  /** Runs `ssh -W`; `masterSaid` gives the master's last words, which hold the reason of a refusal. */
+  /** Runs `ssh -W`; the reason of a refusal is among what `master` says. */
   async dial(
     target: HostPort,
     timeoutMs: number,
-    masterSaid: () => readonly string[],
+    master: Pick<OpensshProcess, 'facts' | 'until'>,
     signal: AbortSignal,
   ): Promise<Duplex> {
     const where = formatHostPort(target)
-    const before = masterSaid().length
+    const before = master.facts.openFailures
     const ssh = OpensshProcess.piped(this.program, [
       ...[...ONLY_THE_MASTER, '-v', '-S', this.socketPath],
       ...['-W', where, '--', ANY_HOST],
@@ -75,8 +78,13 @@ export class OpensshControl {
       const stream = new CarriedStream({ readable: ssh.stdout, writable: ssh.stdin, kill: () => ssh.kill() })
       return stream.on('error', () => {})
     }
-    const said = masterSaid()
-    const reason = said.slice(Math.min(before, said.length - 1)).findLast((line) => line.includes('open failed')) ?? ''
+    // It comes by another pipe than the end of `ssh -W`, and on a busy machine after it.
+    await withDeadline(this.clock, REASON_TIMEOUT_MS, `the reason of ${where}`, () =>
+      master.until(({ openFailures }) => openFailures > before),
+    ).catch(() => {})
+    if (signal.aborted) throw new GatewayError('E_CANCELLED', `connecting to ${where} from the server: stopped`)
+    const { openFailures, said } = master.facts
+    const reason = openFailures > before ? (said.findLast((line) => line.includes('open failed')) ?? '') : ''
     const dial = /prohibited/.test(reason) ? 'prohibited' : /refused/.test(reason) ? 'refused' : 'failed'
     throw new GatewayError(
       'E_CONNECT',

@@ -17,6 +17,8 @@ export interface OpensshFacts {
   muxOpened: boolean
   /** Lines that are no debugging output, the last ones. */
   said: string[]
+  /** Connections from the server's side that it refused so far. */
+  openFailures: number
   /** The server's own debug messages. */
   remoteSaid: string[]
 }
@@ -33,6 +35,7 @@ export function newFacts(): OpensshFacts {
     controlReady: false,
     muxOpened: false,
     said: [],
+    openFailures: 0,
     remoteSaid: [],
   }
 }
@@ -56,6 +59,7 @@ export function noteLine(facts: OpensshFacts, line: string): void {
     if (facts.remoteSaid.length > KEEP_LINES) facts.remoteSaid.shift()
   }
   if (/^debug\d:|^OpenSSH_|^Authenticated to |^\s*$/.test(line)) return
+  if (line.includes('open failed')) facts.openFailures += 1
   facts.said.push(line)
   if (facts.said.length > KEEP_LINES) facts.said.shift()
 }

@@ -85,7 +85,7 @@ export class OpensshLink implements TunnelLink {
   async dial(target: HostPort, signal: AbortSignal): Promise<Duplex> {
     const { ssh, control, timings } = this.parts
     if (ssh.gone) throw new GatewayError('E_CONNECT', 'the SSH connection is gone')
-    const stream = await control.dial(target, timings.channelTimeoutMs, () => ssh.facts.said, signal)
+    const stream = await control.dial(target, timings.channelTimeoutMs, ssh, signal)
     this.#track(stream)
     return stream
   }
@@ -102,12 +102,7 @@ export class OpensshLink implements TunnelLink {
     const { ssh, control } = this.parts
     if (ssh.gone) return false
     // Nobody listens there: the server refuses, and that is an answer.
-    const dialled = control.dial(
-      { host: '127.0.0.1', port: 1 },
-      timeoutMs,
-      () => ssh.facts.said,
-      new AbortController().signal,
-    )
+    const dialled = control.dial({ host: '127.0.0.1', port: 1 }, timeoutMs, ssh, new AbortController().signal)
     return dialled.then(
       (stream) => {
         stream.destroy()

@@ -129,6 +129,18 @@ describe('the back end openssh', () => {
   })
 })
 
+describe('the back end openssh+ssh2', () => {
+  it('tells a server that closes before its banner inside from one that is gone', async () => {
+    const sshd = await startRealSshd({ config: ALIVE })
+    const full = net.createServer((socket) => socket.on('error', () => {}).end()).listen(0, '127.0.0.1')
+    onCleanup(() => void full.close())
+    await once(full, 'listening')
+    const innerTarget = { host: '127.0.0.1', port: (full.address() as net.AddressInfo).port }
+    const running = runTunnel({ ...sshd.options, backend: 'openssh+ssh2', innerTarget })
+    expect((await running.until('down')).reason).toMatch(/refuses this address for now/)
+  })
+})
+
 describe('the automatic choice', () => {
   it('takes openssh+ssh2 where server and ssh can do it', async () => {
     const sshd = await startRealSshd({ config: ALIVE })
