@@ -1,14 +1,12 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { once } from 'node:events'
-import { afterEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { codeOf } from '../../src/base/errors.js'
 import type { TunnelBackendName } from '../../src/tunnel/contract.js'
 import type { TunnelOptions } from '../../src/tunnel/options.js'
-import { cleanUp, onCleanup, runTunnel as run, type Running } from './bench-tunnel.js'
+import { alone, onCleanup, runTunnel as run, type Running } from './bench-tunnel.js'
 import { freePort, keygen, signalAll, startRealSshd } from './real-sshd.js'
-
-afterEach(cleanUp)
 
 const ALIVE = ['ClientAliveInterval 1', 'ClientAliveCountMax 1', 'GatewayPorts clientspecified']
 const ALL: TunnelBackendName[] = ['ssh2', 'openssh', 'openssh+ssh2']
@@ -19,160 +17,203 @@ function runTunnel(options: Partial<TunnelOptions> & Pick<TunnelOptions, 'server
   return run({ sshConfigFile: 'none', ...options })
 }
 
-describe.each(ON_SYSTEM_SSH)('the back end %s', (backend) => {
-  it('is proven with a post-quantum key exchange that was read from the connection, and leaves nothing behind', async () => {
-    const sshd = await startRealSshd({ config: ALIVE })
-    const port = await freePort()
-    const running = runTunnel({ ...sshd.options, backend, remoteListen: { host: '127.0.0.1', port } })
-    await running.until('proven')
-    expect(running.tunnel.keyExchange).toMatch(/sntrup|mlkem/)
-    expect(running.tunnel.facts()).toMatchObject({ backend, postQuantum: true })
-    expect(running.self.originators[0]).toBe(backend === 'openssh' ? '' : '127.0.0.1')
-    expect(running.tunnel.warnings().join()).not.toMatch(/not post-quantum/)
-    const startedMs = performance.now()
-    await running.stop()
-    expect(performance.now() - startedMs).toBeLessThan(2_000)
-    const socket = net.connect(port, '127.0.0.1')
-    expect((await once(socket, 'error'))[0]).toMatchObject({ code: 'ECONNREFUSED' })
-  })
+describe.concurrent.each(ON_SYSTEM_SSH)('the back end %s', (backend) => {
+  it(
+    'is proven with a post-quantum key exchange that was read from the connection, and leaves nothing behind',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: ALIVE })
+      const port = await freePort()
+      const running = runTunnel({ ...sshd.options, backend, remoteListen: { host: '127.0.0.1', port } })
+      await running.until('proven')
+      expect(running.tunnel.keyExchange).toMatch(/sntrup|mlkem/)
+      expect(running.tunnel.facts()).toMatchObject({ backend, postQuantum: true })
+      expect(running.self.originators[0]).toBe(backend === 'openssh' ? '' : '127.0.0.1')
+      expect(running.tunnel.warnings().join()).not.toMatch(/not post-quantum/)
+      const startedMs = performance.now()
+      await running.stop()
+      expect(performance.now() - startedMs).toBeLessThan(5_000)
+      const socket = net.connect(port, '127.0.0.1')
+      expect((await once(socket, 'error'))[0]).toMatchObject({ code: 'ECONNREFUSED' })
+    }),
+  )
 
-  it('dials from the side of the server and tells refused from prohibited', async () => {
-    const target = net.createServer((socket) => socket.end('good day')).listen(0, '127.0.0.1')
-    onCleanup(() => void target.close())
-    await once(target, 'listening')
-    const { port } = target.address() as net.AddressInfo
-    const sshd = await startRealSshd({ config: ALIVE })
-    sshd.setAuthorizedKeys(
-      `restrict,port-forwarding,permitopen="127.0.0.1:${port}",permitopen="127.0.0.1:1",permitopen="localhost:${sshd.port}" ${readFileSync(`${sshd.keyFile}.pub`, 'utf8')}`,
-    )
-    const running = runTunnel({ ...sshd.options, backend })
-    await running.until('proven')
-    const signal = AbortSignal.timeout(10_000)
-    const stream = await running.tunnel.dial({ host: '127.0.0.1', port }, signal)
-    expect(String((await once(stream, 'data'))[0])).toBe('good day')
-    await expect(running.tunnel.dial({ host: '127.0.0.1', port: 1 }, signal)).rejects.toMatchObject({
-      details: { dial: 'refused' },
-    })
-    await expect(running.tunnel.dial({ host: '127.0.0.1', port: 2 }, signal)).rejects.toMatchObject({
-      details: { dial: 'prohibited' },
-    })
-  })
+  it(
+    'dials from the side of the server and tells refused from prohibited',
+    alone(async () => {
+      const target = net.createServer((socket) => socket.end('good day')).listen(0, '127.0.0.1')
+      onCleanup(() => void target.close())
+      await once(target, 'listening')
+      const { port } = target.address() as net.AddressInfo
+      const sshd = await startRealSshd({ config: ALIVE })
+      sshd.setAuthorizedKeys(
+        `restrict,port-forwarding,permitopen="127.0.0.1:${port}",permitopen="127.0.0.1:1",permitopen="localhost:${sshd.port}" ${readFileSync(`${sshd.keyFile}.pub`, 'utf8')}`,
+      )
+      const running = runTunnel({ ...sshd.options, backend })
+      await running.until('proven')
+      const signal = AbortSignal.timeout(10_000)
+      const stream = await running.tunnel.dial({ host: '127.0.0.1', port }, signal)
+      expect(String((await once(stream, 'data'))[0])).toBe('good day')
+      await expect(running.tunnel.dial({ host: '127.0.0.1', port: 1 }, signal)).rejects.toMatchObject({
+        details: { dial: 'refused' },
+      })
+      await expect(running.tunnel.dial({ host: '127.0.0.1', port: 2 }, signal)).rejects.toMatchObject({
+        details: { dial: 'prohibited' },
+      })
+    }),
+  )
 
-  it('comes back after its session was cut, and after it stood still', async () => {
-    const sshd = await startRealSshd({ config: ALIVE })
-    const running = runTunnel({ ...sshd.options, backend, remoteListen: { host: '127.0.0.1', port: await freePort() } })
-    await running.until('proven')
-    let down = running.next('down')
-    sshd.signalSessions('SIGKILL')
-    await down
-    await running.until('proven')
-    down = running.next('down')
-    const sessions = sshd.sessions()
-    signalAll(sessions, 'SIGSTOP')
-    expect((await down).reason).toMatch(/not answer|no longer answers|not responding/)
-    signalAll(sessions, 'SIGKILL')
-    await running.until('proven')
-  })
+  it(
+    'comes back after its session was cut, and after it stood still',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: ALIVE })
+      const running = runTunnel({
+        ...sshd.options,
+        backend,
+        remoteListen: { host: '127.0.0.1', port: await freePort() },
+      })
+      await running.until('proven')
+      let down = running.next('down')
+      sshd.signalSessions('SIGKILL')
+      await down
+      await running.until('proven')
+      down = running.next('down')
+      const sessions = sshd.sessions()
+      signalAll(sessions, 'SIGSTOP')
+      expect((await down).reason).toMatch(/not answer|no longer answers|not responding/)
+      signalAll(sessions, 'SIGKILL')
+      await running.until('proven')
+    }),
+  )
 
-  it('refuses unknown and changed host keys as ssh2 does, and follows pinned fingerprints', async () => {
-    const sshd = await startRealSshd({ config: ALIVE })
-    const known = readFileSync(sshd.knownHosts, 'utf8')
-    writeFileSync(sshd.knownHosts, '')
-    const unknown = await runTunnel({ ...sshd.options, backend }).ended.catch((error: unknown) => error)
-    expect(unknown).toMatchObject({
-      code: 'E_HOST_KEY_UNKNOWN',
-      remedy: expect.stringMatching(/qkd-gw tunnel trust 127\.0\.0\.1:\d+ --fingerprint SHA256:/) as string,
-    })
-    const seen = (unknown as { details: { seen: string } }).details.seen
-    const pinned = runTunnel({ ...sshd.options, backend, pinnedFingerprints: [seen] })
-    await pinned.until('proven')
-    await pinned.stop()
-    keygen(`${sshd.folder}/other`, 'ed25519')
-    const other = readFileSync(`${sshd.folder}/other.pub`, 'utf8').split(' ').slice(0, 2).join(' ')
-    writeFileSync(sshd.knownHosts, known.replace(/ssh-ed25519 \S+/, other))
-    const changed = await runTunnel({ ...sshd.options, backend }).ended.catch((error: unknown) => error)
-    expect(changed).toMatchObject({ code: 'E_HOST_KEY_CHANGED', details: { file: sshd.knownHosts, line: 1 } })
-  })
+  it(
+    'refuses unknown and changed host keys as ssh2 does, and follows pinned fingerprints',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: ALIVE })
+      const known = readFileSync(sshd.knownHosts, 'utf8')
+      writeFileSync(sshd.knownHosts, '')
+      const unknown = await runTunnel({ ...sshd.options, backend }).ended.catch((error: unknown) => error)
+      expect(unknown).toMatchObject({
+        code: 'E_HOST_KEY_UNKNOWN',
+        remedy: expect.stringMatching(/qkd-gw tunnel trust 127\.0\.0\.1:\d+ --fingerprint SHA256:/) as string,
+      })
+      const seen = (unknown as { details: { seen: string } }).details.seen
+      const pinned = runTunnel({ ...sshd.options, backend, pinnedFingerprints: [seen] })
+      await pinned.until('proven')
+      await pinned.stop()
+      keygen(`${sshd.folder}/other`, 'ed25519')
+      const other = readFileSync(`${sshd.folder}/other.pub`, 'utf8').split(' ').slice(0, 2).join(' ')
+      writeFileSync(sshd.knownHosts, known.replace(/ssh-ed25519 \S+/, other))
+      const changed = await runTunnel({ ...sshd.options, backend }).ended.catch((error: unknown) => error)
+      expect(changed).toMatchObject({ code: 'E_HOST_KEY_CHANGED', details: { file: sshd.knownHosts, line: 1 } })
+    }),
+  )
 
-  it('uses an encrypted key whose passphrase was asked for once', async () => {
-    const sshd = await startRealSshd({ config: ALIVE, passphrase: 'sesame' })
-    let asked = 0
-    const running = runTunnel({
-      ...sshd.options,
-      backend,
-      prompt: () => {
-        asked += 1
-        return Promise.resolve('sesame')
-      },
-    })
-    await running.until('proven')
-    expect(asked).toBe(1)
-  })
+  it(
+    'uses an encrypted key whose passphrase was asked for once',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: ALIVE, passphrase: 'sesame' })
+      let asked = 0
+      const running = runTunnel({
+        ...sshd.options,
+        backend,
+        prompt: () => {
+          asked += 1
+          return Promise.resolve('sesame')
+        },
+      })
+      await running.until('proven')
+      expect(asked).toBe(1)
+    }),
+  )
 
-  it('stops after the same authentication failure twice', async () => {
-    const sshd = await startRealSshd({ config: ALIVE })
-    sshd.setAuthorizedKeys('')
-    const running = runTunnel({ ...sshd.options, backend })
-    expect((await running.until('needs-attention')).reason).toMatch(/refused every key/)
-  })
+  it(
+    'stops after the same authentication failure twice',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: ALIVE })
+      sshd.setAuthorizedKeys('')
+      const running = runTunnel({ ...sshd.options, backend })
+      expect((await running.until('needs-attention')).reason).toMatch(/refused every key/)
+    }),
+  )
 })
 
-describe('the back end openssh', () => {
-  it('says that a listener is not permitted', async () => {
-    const sshd = await startRealSshd({ config: ALIVE, keyOptions: 'restrict,port-forwarding,permitlisten="2"' })
-    const running = runTunnel({
-      ...sshd.options,
-      backend: 'openssh',
-      remoteListen: { host: '127.0.0.1', port: await freePort() },
-    })
-    expect((await running.until('down')).reason).toMatch(/does not permit to listen/)
-  })
+describe.concurrent('the back end openssh', () => {
+  it(
+    'says that a listener is not permitted',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: ALIVE, keyOptions: 'restrict,port-forwarding,permitlisten="2"' })
+      const running = runTunnel({
+        ...sshd.options,
+        backend: 'openssh',
+        remoteListen: { host: '127.0.0.1', port: await freePort() },
+      })
+      expect((await running.until('down')).reason).toMatch(/does not permit to listen/)
+    }),
+  )
 })
 
-describe('the back end openssh+ssh2', () => {
-  it('tells a server that closes before its banner inside from one that is gone', async () => {
-    const sshd = await startRealSshd({ config: ALIVE })
-    const full = net.createServer((socket) => socket.on('error', () => {}).end()).listen(0, '127.0.0.1')
-    onCleanup(() => void full.close())
-    await once(full, 'listening')
-    const innerTarget = { host: '127.0.0.1', port: (full.address() as net.AddressInfo).port }
-    const running = runTunnel({ ...sshd.options, backend: 'openssh+ssh2', innerTarget })
-    expect((await running.until('down')).reason).toMatch(/refuses this address for now/)
-  })
+describe.concurrent('the back end openssh+ssh2', () => {
+  it(
+    'tells a server that closes before its banner inside from one that is gone',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: ALIVE })
+      const full = net.createServer((socket) => socket.on('error', () => {}).end()).listen(0, '127.0.0.1')
+      onCleanup(() => void full.close())
+      await once(full, 'listening')
+      const innerTarget = { host: '127.0.0.1', port: (full.address() as net.AddressInfo).port }
+      const running = runTunnel({ ...sshd.options, backend: 'openssh+ssh2', innerTarget })
+      expect((await running.until('down')).reason).toMatch(/refuses this address for now/)
+    }),
+  )
 })
 
-describe('the automatic choice', () => {
-  it('takes openssh+ssh2 where server and ssh can do it', async () => {
-    const sshd = await startRealSshd({ config: ALIVE })
-    const running = runTunnel({ ...sshd.options, backend: 'auto' })
-    await running.until('proven')
-    expect(running.tunnel.backend).toBe('openssh+ssh2')
-  })
+describe.concurrent('the automatic choice', () => {
+  it(
+    'takes openssh+ssh2 where server and ssh can do it',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: ALIVE })
+      const running = runTunnel({ ...sshd.options, backend: 'auto' })
+      await running.until('proven')
+      expect(running.tunnel.backend).toBe('openssh+ssh2')
+    }),
+  )
 
-  it('takes ssh2 where the server does not let it through to itself, and warns what a recording is worth', async () => {
-    const sshd = await startRealSshd({ config: ALIVE, keyOptions: 'restrict,port-forwarding,permitopen="127.0.0.1:9"' })
-    const running = runTunnel({ ...sshd.options, backend: 'auto' })
-    await running.until('proven')
-    expect(running.tunnel.backend).toBe('ssh2')
-    expect(running.tunnel.warnings().join()).toMatch(/not post-quantum: who records/)
-  })
+  it(
+    'takes ssh2 where the server does not let it through to itself, and warns what a recording is worth',
+    alone(async () => {
+      const sshd = await startRealSshd({
+        config: ALIVE,
+        keyOptions: 'restrict,port-forwarding,permitopen="127.0.0.1:9"',
+      })
+      const running = runTunnel({ ...sshd.options, backend: 'auto' })
+      await running.until('proven')
+      expect(running.tunnel.backend).toBe('ssh2')
+      expect(running.tunnel.warnings().join()).toMatch(/not post-quantum: who records/)
+    }),
+  )
 
-  it('takes ssh2 where there is no ssh on this machine', async () => {
-    const sshd = await startRealSshd({ config: ALIVE })
-    const running = runTunnel({ ...sshd.options, backend: 'auto', sshProgram: '/nonexistent/ssh' })
-    await running.until('proven')
-    expect(running.tunnel.backend).toBe('ssh2')
-  })
+  it(
+    'takes ssh2 where there is no ssh on this machine',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: ALIVE })
+      const running = runTunnel({ ...sshd.options, backend: 'auto', sshProgram: '/nonexistent/ssh' })
+      await running.until('proven')
+      expect(running.tunnel.backend).toBe('ssh2')
+    }),
+  )
 
-  it('refuses where a post-quantum key exchange is required and the server has none', async () => {
-    const sshd = await startRealSshd({ config: [...ALIVE, 'KexAlgorithms curve25519-sha256'] })
-    for (const backend of ['auto', ...ALL] as const) {
-      const running = runTunnel({ ...sshd.options, backend, requirePostQuantum: true })
-      const error = await running.ended.catch((reason: unknown) => reason)
-      expect(codeOf(error)).toBe('E_NO_POST_QUANTUM')
-    }
-    const without = runTunnel({ ...sshd.options, backend: 'auto' })
-    await without.until('proven')
-    expect(without.tunnel.backend).toBe('ssh2')
-  })
+  it(
+    'refuses where a post-quantum key exchange is required and the server has none',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: [...ALIVE, 'KexAlgorithms curve25519-sha256'] })
+      for (const backend of ['auto', ...ALL] as const) {
+        const running = runTunnel({ ...sshd.options, backend, requirePostQuantum: true })
+        const error = await running.ended.catch((reason: unknown) => reason)
+        expect(codeOf(error)).toBe('E_NO_POST_QUANTUM')
+      }
+      const without = runTunnel({ ...sshd.options, backend: 'auto' })
+      await without.until('proven')
+      expect(without.tunnel.backend).toBe('ssh2')
+    }),
+  )
 })

@@ -1,4 +1,5 @@
 /** A tunnel to a stand-in or real sshd, with short times, and waiting on its states. */
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -30,14 +31,29 @@ export const SHORT_TIMINGS: Partial<TunnelTimings> = {
   waitBeforeOtherPortMs: 1_000,
 }
 
-const cleanups: (() => Promise<void> | void)[] = []
+type Cleanups = (() => Promise<void> | void)[]
+
+const cleanups: Cleanups = []
+const ofThisTest = new AsyncLocalStorage<Cleanups>()
 
 export function onCleanup(cleanup: () => Promise<void> | void): void {
-  cleanups.push(cleanup)
+  ;(ofThisTest.getStore() ?? cleanups).push(cleanup)
 }
 
 export async function cleanUp(): Promise<void> {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
+}
+
+/** A test that cleans up after itself, whatever others run beside it; without it `cleanUp` is for `afterEach`. */
+export function alone<A extends unknown[]>(test: (...args: A) => Promise<void>): (...args: A) => Promise<void> {
+  return async (...args) => {
+    const own: Cleanups = []
+    try {
+      await ofThisTest.run(own, () => test(...args))
+    } finally {
+      for (const cleanup of own.reverse()) await cleanup()
+    }
+  }
 }
 
 export function tempFolder(): string {
@@ -85,7 +101,7 @@ export function runTunnel(
     await ended.catch(() => {})
   }
   onCleanup(stop)
-  const patience = AbortSignal.timeout(30_000)
+  const patience = AbortSignal.timeout(90_000)
   return {
     tunnel,
     self,

@@ -3,12 +3,10 @@ import { once } from 'node:events'
 import net from 'node:net'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { afterEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import type { TunnelBackendName, TunnelState } from '../../src/tunnel/contract.js'
-import { cleanUp, onCleanup, runTunnel } from './bench-tunnel.js'
+import { alone, onCleanup, runTunnel } from './bench-tunnel.js'
 import { freePort, startRealSshd, type RealSshd } from './real-sshd.js'
-
-afterEach(cleanUp)
 
 const ALIVE = ['ClientAliveInterval 1', 'ClientAliveCountMax 1', 'GatewayPorts clientspecified']
 const CHILD = fileURLToPath(new URL('./child.ts', import.meta.url))
@@ -61,49 +59,61 @@ async function untilFree(port: number): Promise<void> {
   while (!(await isFree(port))) await new Promise((resolve) => setTimeout(resolve, 20))
 }
 
-describe.each<TunnelBackendName>(['ssh2', 'openssh', 'openssh+ssh2'])('a process with the back end %s', (backend) => {
-  it('leaves no listener behind when it is killed, and another gets the port', async () => {
-    const sshd = await startRealSshd({ config: ALIVE })
-    const port = await freePort()
-    const child = startChild(sshd, backend, port)
-    await child.next('proven')
-    child.process.kill('SIGKILL')
-    await child.ended
-    const running = runTunnel({
-      ...sshd.options,
-      backend,
-      sshConfigFile: 'none',
-      remoteListen: { host: '127.0.0.1', port },
-    })
-    await running.until('proven')
-    await running.stop()
-    await untilFree(port)
-  })
+describe.concurrent.each<TunnelBackendName>(['ssh2', 'openssh', 'openssh+ssh2'])(
+  'a process with the back end %s',
+  (backend) => {
+    it(
+      'leaves no listener behind when it is killed, and another gets the port',
+      alone(async () => {
+        const sshd = await startRealSshd({ config: ALIVE })
+        const port = await freePort()
+        const child = startChild(sshd, backend, port)
+        await child.next('proven')
+        child.process.kill('SIGKILL')
+        await child.ended
+        const running = runTunnel({
+          ...sshd.options,
+          backend,
+          sshConfigFile: 'none',
+          remoteListen: { host: '127.0.0.1', port },
+        })
+        await running.until('proven')
+        await running.stop()
+        await untilFree(port)
+      }),
+    )
 
-  it('gives the listener back on SIGTERM, at once', async () => {
-    const sshd = await startRealSshd({ config: ALIVE })
-    const port = await freePort()
-    const child = startChild(sshd, backend, port)
-    await child.next('proven')
-    child.process.kill('SIGTERM')
-    await child.ended
-    expect(await isFree(port)).toBe(true)
-  })
-})
+    it(
+      'gives the listener back on SIGTERM, at once',
+      alone(async () => {
+        const sshd = await startRealSshd({ config: ALIVE })
+        const port = await freePort()
+        const child = startChild(sshd, backend, port)
+        await child.next('proven')
+        child.process.kill('SIGTERM')
+        await child.ended
+        expect(await isFree(port)).toBe(true)
+      }),
+    )
+  },
+)
 
-describe('a process that was stopped like a sleeping laptop', () => {
-  it('distrusts its connection when it wakes and is proven again', async () => {
-    const sshd = await startRealSshd({ config: ALIVE })
-    const port = await freePort()
-    const child = startChild(sshd, 'ssh2', port)
-    await child.next('proven')
-    child.process.kill('SIGSTOP')
-    // The server gives up on a client that does not answer, and frees the listener.
-    await sshd.untilLogged(/Timeout, client not responding/)
-    const down = child.next('down')
-    const again = down.then(() => child.next('proven'))
-    child.process.kill('SIGCONT')
-    await down
-    await again
-  })
+describe.concurrent('a process that was stopped like a sleeping laptop', () => {
+  it(
+    'distrusts its connection when it wakes and is proven again',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: ALIVE })
+      const port = await freePort()
+      const child = startChild(sshd, 'ssh2', port)
+      await child.next('proven')
+      child.process.kill('SIGSTOP')
+      // The server gives up on a client that does not answer, and frees the listener.
+      await sshd.untilLogged(/Timeout, client not responding/)
+      const down = child.next('down')
+      const again = down.then(() => child.next('proven'))
+      child.process.kill('SIGCONT')
+      await down
+      await again
+    }),
+  )
 })
