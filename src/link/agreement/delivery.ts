@@ -95,9 +95,17 @@ export function advance(step: Step): void {
   if (draft.flight !== undefined || streamBlocked(draft) !== undefined) return
   const [next] = draft.kept
   if (next === undefined || storesUnclear(draft) !== undefined) return
-  if (next.due && holdsOwed(draft)) return
+  if (next.due && (holdsOwed(draft) || waitsForHello(draft, next))) return
   if (next.due) launch(step, next)
   else if (next.order === 'first') launchFirst(step, next)
+}
+
+/**
+ * A site that numbers anew has asked anew since. Whether the batch is still owed depends on how the other site numbers,
+ * which is not known between a new connection and the other side's Hello.
+ */
+function waitsForHello(state: AgreementState, { stream }: KeptBatch): boolean {
+  return state.site.restartsNumbering && state.peer === undefined && stream !== state.site.stream
 }
 
 function launchFirst(step: Step, batch: KeptBatch): void {

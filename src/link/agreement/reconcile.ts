@@ -83,6 +83,8 @@ export function greeted(step: Step, hello: Hello): void {
   // The other side has acted on what was accepted here, and the connection was lost before we did.
   if (draft.accepting && hello.divergedAt === undefined && draft.lineage !== hello.lineage) resume(step, 'adopt')
   if (draft.lineage === '' || draft.lineage !== hello.lineage || !fit(step, hello)) {
+    // Of a sequence that the other side never heard of nothing was taken in there, and nothing was sent here.
+    restoreWhere(step, ({ order, due, sentBefore }) => order === 'follow' && !due && !sentBefore)
     log(
       step,
       'info',

@@ -99,6 +99,15 @@ export const MUTATIONS: readonly Mutation[] = [
     world: 'C++: two deaths of the left gateway and a SiteAgent',
   },
   {
+    ...after('what is owed to a Java session goes to a newer one before Hello', (state, effects) => {
+      const { site, peer } = state
+      if (!site.restartsNumbering || peer !== undefined) return unchanged(state, effects)
+      const kept = state.kept.map((batch) => (batch.due ? { ...batch, stream: site.stream } : batch))
+      return { state: { ...state, kept }, effects }
+    }),
+    world: 'Java: two of lost connections',
+  },
+  {
     name: 'keys go on to a store that has parted',
     run(state, event) {
       const { flight } = state

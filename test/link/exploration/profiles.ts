@@ -95,6 +95,14 @@ export const TEST_PROFILES: readonly Profile[] = [
     harmless: true,
   },
   {
+    name: 'Java: two of lost connections and newer WaitForSessions over two batches',
+    rules: {
+      ...{ sites: JAVA, faults: ['disconnect', 'replace'], maxFaults: 2 },
+      ...{ units: 2, lateUnits: 0, timelyReports: false },
+    },
+    harmless: true,
+  },
+  {
     name: 'Java: one death or change of roles over two batches',
     rules: {
       ...{ sites: JAVA, faults: ['crashGateway', 'crashSite', 'swapRoles', 'crashDevice'], maxFaults: 1 },
