@@ -14,6 +14,9 @@ process.noDeprecation = true
 const stop = new AbortController()
 let exitCode: number = EXIT.ok
 
+/** Longer than any command needs to end in order. */
+const LONGEST_END_MS = 10_000
+
 const nudged = new Set<() => void>()
 
 const env: CliEnvironment = {
@@ -45,11 +48,17 @@ for (const name of ['SIGINT', 'SIGTERM'] as const) {
 process.on('SIGUSR2', () => {
   for (const listener of [...nudged]) listener()
 })
-// A reader that has gone away (`qkd-gw … | head`) is no fault.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(EXIT.ok)
-  throw error
-})
+// A reader that has gone away (`qkd-gw … | head`) is no fault, and asks what runs to end in order.
+let readerIsGone = false
+for (const output of [process.stdout, process.stderr]) {
+  output.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+    if (readerIsGone) return
+    readerIsGone = true
+    stop.abort(new Error('nobody reads the output'))
+    setTimeout(() => process.exit(EXIT.ok), LONGEST_END_MS).unref()
+  })
+}
 
 const program = new Command('qkd-gw')
   .description('Brings a quantum-key-distribution device on a serial or USB cable into a key network.')
@@ -79,10 +88,11 @@ try {
     // Help and version are no errors; commander has already written its own text.
     exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
   } else {
-    process.stderr.write(explain(error))
+    if (!readerIsGone) process.stderr.write(explain(error))
     exitCode = exitCodeOf(error)
   }
 }
+if (readerIsGone) exitCode = EXIT.ok
 process.exitCode = exitCode
 // What a library still holds open (a half-dead socket, a timer) must not keep a finished command from ending.
 setTimeout(() => process.exit(exitCode), 500).unref()

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { generateSshKey } from '../standin/sshd.js'
+import { ekpqcBoards, qixUnits, type DemoDevice } from './device.js'
 import { demoFaults, type DemoFault } from './faults.js'
 import { LineProcess } from './line-process.js'
 import { DemoSite, type DemoContext, type SiteName, type Step } from './site.js'
@@ -12,6 +13,8 @@ export interface DemoOptions {
   /** End after this many keys at each site; undefined: run until told to end. */
   keys: number | undefined
   fault: DemoFault | undefined
+  /** A lesson with the teaching kit's boards instead of serial key streams. */
+  lesson: { speed: number; eve: boolean } | undefined
   json: boolean
   /** Give up if `keys` has not come by then. */
   timeoutMs: number
@@ -66,6 +69,8 @@ class Demo {
   readonly #news: string[] = []
   readonly #sites: readonly [DemoSite, DemoSite]
   readonly #abort = new AbortController()
+  readonly #device: DemoDevice
+  #between: LineProcess | undefined
   #keeper: LineProcess | undefined
   #comparison: Comparison | undefined
   #fault: { injectedAtMs: number; recoveredAtMs: number | null; keysThen: number | undefined } | undefined
@@ -81,16 +86,19 @@ class Demo {
     writeFileSync(clientKeyFile, clientKey.privateKey, { mode: 0o600 })
     writeFileSync(authorizedKeysFile, `${clientKey.publicKey}\n`, { mode: 0o600 })
     io.signal.addEventListener('abort', () => this.#abort.abort(), { once: true })
+    const seed = String(this.#startedAtMs)
+    this.#device = options.lesson === undefined ? qixUnits(seed) : ekpqcBoards({ seed, ...options.lesson })
     const context: DemoContext = {
       folder: this.#folder,
       startedAtMs: this.#startedAtMs,
-      seed: String(this.#startedAtMs),
+      device: this.#device,
       signal: this.#abort.signal,
       env: io.env,
       clientKeyFile,
       authorizedKeysFile,
       onStep: (step) => this.#onStep(step),
       onNews: (site, text) => this.#tell(`site ${site}: ${text}`),
+      onLesson: (site, text) => this.#onLesson(site, text),
     }
     this.#sites = [new DemoSite('A', context), new DemoSite('B', context)]
   }
@@ -102,7 +110,14 @@ class Demo {
   #tell(text: string): void {
     const line = `${(this.#elapsedMs / 1_000).toFixed(1).padStart(6)} s  ${text.split('\n')[0] ?? ''}`
     this.#news.push(line)
-    if (this.options.json || !this.io.stdout.isTTY) this.io.stderr.write(`${line}\n`)
+    if (this.options.json || this.options.lesson !== undefined || !this.io.stdout.isTTY)
+      this.io.stderr.write(`${line}\n`)
+  }
+
+  /** Line by line, for the blackboard. */
+  #onLesson(site: SiteName, text: string): void {
+    const out = this.options.json ? this.io.stderr : this.io.stdout
+    out.write(`${site === 'A' ? 'Alice' : 'Bob  '} | ${text}\n`)
   }
 
   #onStep(step: Step): void {
@@ -128,6 +143,7 @@ class Demo {
   async run(): Promise<DemoResult | undefined> {
     try {
       this.#tell('starting two sites: device, SSH server, SiteAgent and gateway each')
+      this.#startBetween()
       await this.#startSites()
       this.#startKeeper()
       return await this.#watch()
@@ -139,6 +155,18 @@ class Demo {
       this.#abort.abort()
       await this.#stop()
     }
+  }
+
+  /** Whoever sits on the fibre, before there is light on it. */
+  #startBetween(): void {
+    const { between } = this.#device
+    if (between === undefined) return
+    this.#between = new LineProcess(
+      'emulator of Eve',
+      ['emulate', ...between, '--until-stdin-ends', '--json'],
+      this.io.env,
+    )
+    this.#tell('Eve measures every pulse and sends on what she found')
   }
 
   /** Settles only when neither site starts anything any more, so that nothing is left behind. */
@@ -158,7 +186,10 @@ class Demo {
     const [a, b] = this.#sites
     this.#keeper = new LineProcess(
       'qkd-gw site keep-up',
-      ['site', a.siteAgentAddress, 'keep-up', b.siteAgentAddress, '--json'],
+      [
+        ...['site', a.siteAgentAddress, 'keep-up', b.siteAgentAddress, '--json'],
+        ...['--stalled-after', String(this.#device.stalledAfterS)],
+      ],
       this.io.env,
     )
     this.#keeper.onLine((line) => {
@@ -174,7 +205,8 @@ class Demo {
       await pause(pollMs, this.#abort.signal)
       const views = await Promise.all(this.#sites.map((site, index) => this.#view(site, before[index])))
       await this.#compare()
-      if (!this.options.json) screen.draw(renderDemo(views, this.#comparison, this.#news, this.#elapsedMs), Date.now())
+      if (!this.options.json && this.options.lesson === undefined)
+        screen.draw(renderDemo(views, this.#comparison, this.#news, this.#elapsedMs), Date.now())
       this.#maybeInject()
       if (this.#comparison?.identical === false) return this.#result(this.#comparison.keys)
       if (this.#finished()) {
@@ -206,7 +238,11 @@ class Demo {
     if (keys === 0) return
     try {
       const [a, b] = await Promise.all(this.#sites.map((site) => site.digest(keys)))
-      this.#comparison = { keys, identical: a === b }
+      const identical = a === b
+      if (this.options.lesson !== undefined && keys !== this.#comparison?.keys) {
+        this.#tell(`${keys} ${keys === 1 ? 'key' : 'keys'} at both SiteAgents, ${identical ? 'equal' : 'NOT EQUAL'}`)
+      }
+      this.#comparison = { keys, identical }
     } catch {
       // A SiteAgent that is being killed does not answer.
     }
@@ -279,9 +315,16 @@ class Demo {
   }
 
   async #stop(): Promise<void> {
-    const timer = setTimeout(() => this.#sites.forEach((site) => site.kill()), stopGraceMs)
+    const timer = setTimeout(() => {
+      this.#between?.kill('SIGKILL')
+      this.#sites.forEach((site) => site.kill())
+    }, stopGraceMs)
     this.#keeper?.kill('SIGTERM')
-    await Promise.all([this.#keeper?.stop(300), ...this.#sites.map((site) => site.stop(stopGraceMs - 500))])
+    await Promise.all([
+      this.#keeper?.stop(300),
+      this.#between?.stop(300),
+      ...this.#sites.map((site) => site.stop(stopGraceMs - 500)),
+    ])
     clearTimeout(timer)
     rmSync(this.#folder, { recursive: true, force: true })
   }

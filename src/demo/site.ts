@@ -4,6 +4,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { ptyAvailable } from '../io/pty.js'
 import { askGateway, statusSocketPath, type GatewayStatus } from '../gateway/status-socket.js'
+import type { DemoDevice } from './device.js'
 import { LineProcess, type JsonLine } from './line-process.js'
 
 export type SiteName = 'A' | 'B'
@@ -22,7 +23,7 @@ export interface Step {
 export interface DemoContext {
   readonly folder: string
   readonly startedAtMs: number
-  readonly seed: string
+  readonly device: DemoDevice
   readonly signal: AbortSignal
   readonly env: Readonly<Record<string, string | undefined>>
   readonly clientKeyFile: string
@@ -30,6 +31,8 @@ export interface DemoContext {
   onStep(step: Step): void
   /** A line for people about what happens at a site. */
   onNews(site: SiteName, text: string): void
+  /** A line of what the device of a site teaches. */
+  onLesson(site: SiteName, text: string): void
 }
 
 export type ProcessName = 'emulator' | 'sshd' | 'site-agent' | 'gateway'
@@ -110,14 +113,18 @@ export class DemoSite {
   }
 
   async #startEmulator(): Promise<void> {
-    if (!(await ptyAvailable())) {
+    const { device } = this.context
+    if (device.inMemory !== undefined && !(await ptyAvailable())) {
       // No pseudo-terminal on this machine: the unit then runs inside the gateway, on an in-memory binding.
       this.transport = 'memory'
-      this.#devicePath = `emulator:pair=${this.context.seed},rate=20`
+      this.#devicePath = device.inMemory
       return
     }
-    const link = join(this.#folder, 'ttyQIX')
-    const emulator = this.#start('emulator', ['emulate', 'qix', '--pair', this.context.seed, '--link', link, '--json'])
+    const link = join(this.#folder, 'ttyQKD')
+    const emulator = this.#start('emulator', [
+      ...['emulate', ...device.emulatorArgs(this.name), '--link', link],
+      ...['--until-stdin-ends', '--json'],
+    ])
     const ready = await emulator.next(
       (line) => (textOf(line, 'path') === undefined ? undefined : line),
       startTimeoutMs,
@@ -212,9 +219,10 @@ export class DemoSite {
       `# Site ${this.name} of the demonstration: what an operator would write in a lab.`,
       '[device]',
       `path = ${JSON.stringify(this.#devicePath)}`,
-      'driver = "qix"',
+      `driver = "${this.context.device.driver}"`,
       `side = "${this.name === 'A' ? 'alice' : 'bob'}"`,
       `id = "${this.id}"`,
+      ...this.#driverOptionLines(),
       '[server]',
       `listen = "127.0.0.1:${this.#servicePort}"`,
       '[tunnel]',
@@ -238,6 +246,12 @@ export class DemoSite {
     writeFileSync(this.configFile, `${lines.join('\n')}\n`, { mode: 0o600 })
   }
 
+  #driverOptionLines(): string[] {
+    const options = Object.entries(this.context.device.driverOptions)
+    if (options.length === 0) return []
+    return ['[device.options]', ...options.map(([name, value]) => `${name} = ${JSON.stringify(value)}`)]
+  }
+
   #startGateway(): void {
     const gateway = this.#start('gateway', ['attach', '--config', this.configFile])
     gateway.onLine((line) => {
@@ -245,7 +259,9 @@ export class DemoSite {
       if (step !== undefined) this.#report(step, textOf(line, 'name') ?? '', numberOf(line, 'time'))
       const level = numberOf(line, 'level') ?? 0
       const text = textOf(line, 'msg')
-      if (level >= warnLevel && text !== undefined) this.context.onNews(this.name, text)
+      if (text === undefined) return
+      if (this.context.device.isLesson(text)) this.context.onLesson(this.name, text)
+      else if (level >= warnLevel) this.context.onNews(this.name, text)
     })
     void gateway.exited.then((code) => {
       if (code !== 0 && code !== null && !this.context.signal.aborted) {

@@ -1,11 +1,17 @@
 import { mkdtempSync, readdirSync, readFileSync, rmdirSync } from 'node:fs'
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, describe, expect, it } from 'vitest'
+import { fileURLToPath } from 'node:url'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { DemoResult } from '../../src/demo/run.js'
 import { demoFaults } from '../../src/demo/faults.js'
 import { killCommands, runCli, startCli } from '../support/cli.js'
+
+const MAIN = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
+const LESSON = ['demo', '--device', 'ekpqc', '--speed', '100']
 
 afterEach(killCommands)
 
@@ -91,4 +97,36 @@ describe('the demonstration', () => {
       rmdirSync(folder)
     },
   )
+
+  it('teaches with boards of the kit, Eve between them, and leaves nothing behind where its reader goes away', async () => {
+    const word = `lesson-${process.pid}`
+    const folder = mkdtempSync(join(tmpdir(), 'qkd-gw-test-demo-'))
+    const untilBobHasTwoRuns = '"$0" "$@" 2>&1 | sed "/^Bob   | run 1, step 5 of 5/q"'
+    const shell = spawn('sh', ['-c', untilBobHasTwoRuns, process.execPath, MAIN, ...LESSON, '--eve'], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+      env: { ...process.env, QKD_GW_TEST: word, TMPDIR: folder },
+    })
+    let told = ''
+    shell.stdout.on('data', (chunk: Buffer) => (told += chunk.toString()))
+    await once(shell, 'close')
+    expect(told).toContain('Eve measures every pulse')
+    for (const who of ['Alice', 'Bob  ']) {
+      for (const step of [1, 2, 3, 4, 5]) expect(told).toContain(`${who} | run 0, step ${step} of 5: `)
+      expect(told).toContain(`${who} | run 0: BB84 with 16 pulses (demonstrator, not secure)`)
+    }
+    await vi.waitUntil(() => processesWith(`QKD_GW_TEST=${word}`).length === 0, 30_000)
+    // Empty: otherwise this throws.
+    rmdirSync(folder)
+  })
+
+  it('refuses what does not go together', async () => {
+    for (const args of [
+      ['--eve'],
+      ['--device', 'ekpqc', '--fault', 'unplug'],
+      ['--device', 'ekpqc', '--eve', '--keys', '1'],
+      ['--device', 'ekpqc', '--speed', '0'],
+    ]) {
+      expect(await runCli(['demo', ...args])).toMatchObject({ code: 2 })
+    }
+  })
 })
