@@ -1,12 +1,11 @@
 /** What stands in the two labs of the demonstration. */
-import type { SiteName } from './site.js'
 
 export interface DemoDevice {
   readonly driver: string
   /** Options of the drivers, equal at both sites. */
   readonly driverOptions: Readonly<Record<string, string>>
   /** Arguments of `qkd-gw emulate` for the device of a site. */
-  emulatorArgs(site: SiteName): readonly string[]
+  emulatorArgs(site: 'A' | 'B'): readonly string[]
   /** Arguments of a further emulator, between the two devices. */
   readonly between?: readonly string[]
   /** The device on a machine without pseudo-terminals; without it there is none. */
