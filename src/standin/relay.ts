@@ -35,12 +35,15 @@ interface Settings {
   maxBytes: number | undefined
 }
 
+/** Of a line with a delay: more than any SSH channel has on its way. */
+const LONG_LINE_BYTES = 8 * 1_048_576
+
 /** One direction of one connection. */
 class Direction {
   readonly #held: Buffer[] = []
   #stopped = false
   #lost = false
-  #lastDueMs = 0
+  readonly #waiting: { dueMs: number; action: () => void }[] = []
 
   constructor(
     private readonly from: net.Socket,
@@ -76,20 +79,37 @@ class Direction {
     this.#later(() => {
       if (this.to.destroyed) return
       this.count(chunk.length)
-      if (!this.to.write(chunk)) {
+      // What waits before the delay would be delayed once more: a long line holds what is on its way.
+      const isFull =
+        !this.to.write(chunk) && this.to.writableLength > (this.settings.oneWayMs > 0 ? LONG_LINE_BYTES : 0)
+      if (isFull && !this.from.isPaused()) {
         this.from.pause()
         this.to.once('drain', () => this.from.resume())
       }
     })
   }
 
-  /** In order, even when the delay is made shorter in between. */
+  /** In order, even when the delay is made shorter in between: timers of their own may overtake one another. */
   #later(action: () => void): void {
     const nowMs = performance.now()
-    const dueMs = Math.max(this.#lastDueMs, nowMs + this.settings.oneWayMs)
-    this.#lastDueMs = dueMs
-    if (dueMs <= nowMs) action()
-    else setTimeout(action, dueMs - nowMs)
+    const dueMs = nowMs + this.settings.oneWayMs
+    if (dueMs <= nowMs && this.#waiting.length === 0) return action()
+    this.#waiting.push({ dueMs, action })
+    if (this.#waiting.length === 1) setTimeout(() => this.#runDue(), dueMs - nowMs)
+  }
+
+  #runDue(): void {
+    const nowMs = performance.now()
+    let done = 0
+    for (; done < this.#waiting.length; done += 1) {
+      const next = this.#waiting[done]
+      // A timer counts whole milliseconds, and fires up to one too early.
+      if (next === undefined || next.dueMs > nowMs + 0.5) break
+      next.action()
+    }
+    this.#waiting.splice(0, done)
+    const [first] = this.#waiting
+    if (first !== undefined) setTimeout(() => this.#runDue(), Math.max(1, first.dueMs - performance.now()))
   }
 }
 
