@@ -6,12 +6,26 @@ import { decodeResponse, encodeResponse, RESPONSE_BYTES } from '../drivers/clavi
 import { basesOf, compareBases, createKeyCutter, packSifted, qubitsFromRandom } from '../drivers/dummyqkd/protocol.js'
 import { BAUD as EKPQC_BAUD, readingsReader } from '../drivers/ekpqc/protocol.js'
 import { qubitsOf } from '../drivers/led-emitter/protocol.js'
+import {
+  DEFAULT_BAUD as QIX_BAUD,
+  encodeFrame,
+  FRAME_BYTES,
+  KEY_BYTES,
+  QixDecoder,
+  STATUS_OK,
+} from '../drivers/qix/protocol.js'
 import { BAUD as QCICADA_BAUD, oneShotReader } from '../drivers/random/qcicada-protocol.js'
+import { RANDOM, replyReader } from '../drivers/random/swiftrng-protocol.js'
+import { systemClock } from '../src/base/clock.js'
 import { systemRandom } from '../src/base/random.js'
 import { lineReader } from '../src/device/dialogue.js'
 import { toPsTags } from '../src/device/event-formats/batch.js'
+import { EventQueue } from '../src/device/event-formats/device-tags.js'
+import { openFormat } from '../src/device/event-formats/formats.js'
 import { noxDetection, NoxReader } from '../src/device/event-formats/nox.js'
 import { HealthTests } from '../src/device/random-health.js'
+import { TestedPool } from '../src/device/random-source.js'
+import { eventStreams } from './support/event-streams.js'
 
 interface Figure {
   name: string
@@ -19,6 +33,8 @@ interface Figure {
   unit: string
 }
 
+/** The highest rate at which a TrueRNG is opened. */
+const TRUERNG_BAUD = 3_000_000
 const ROUND_MS = 60
 const ROUNDS = 5
 
@@ -61,7 +77,11 @@ function noxFigures(): Figure[] {
     // Transfers of the size in which the tagger is read.
     for (let at = 0; at < bytes.length; at += 8_192) reader.push(bytes.subarray(at, at + 8_192), { tags })
   }
+  const heapBefore = process.memoryUsage().heapUsed
+  decode(false)()
+  const heapBytes = Math.max(0, process.memoryUsage().heapUsed - heapBefore)
   return [
+    { name: 'NOX heap a record', value: heapBytes / records, unit: 'bytes' },
     { name: 'NOX records parsed and unwrapped', value: (rateOf(decode(false)) * records) / 1e6, unit: 'M records/s' },
     { name: 'NOX records to tags in ps', value: (rateOf(decode(true)) * records) / 1e6, unit: 'M records/s' },
   ]
@@ -106,6 +126,76 @@ function randomFigures(): Figure[] {
   ]
 }
 
+/** What a source without framing of its own needs (TrueRNG, Quantis): tests, pool, and giving out. */
+function pooledFigures(): Figure[] {
+  const pool = new TestedPool({
+    name: 'bench',
+    claimsQuantum: false,
+    health: { entropyBits: 4 },
+    clock: systemClock,
+    onFailure: () => {},
+  })
+  const raw = systemRandom.bytes(8_192)
+  const never = new AbortController().signal
+  pool.push(systemRandom.bytes(8_192))
+  const give = (): void => {
+    // It wipes what it took.
+    pool.push(Uint8Array.from(raw))
+    void pool.read(raw.length, 1_000, never)
+  }
+  const reply = new Uint8Array(RANDOM.bytes + 1)
+  const read = replyReader(RANDOM.bytes)
+  const swift = rateOf(() => void read(reply)) * reply.length
+  const line = serialFigures('TrueRNG bytes tested and pooled: its', raw.length, TRUERNG_BAUD, give)
+  const quantis = rateOf(give) * raw.length
+  if (pool.failure !== undefined) throw new Error(pool.failure)
+  return [
+    ...line,
+    { name: 'Quantis bytes tested and pooled', value: quantis / 1e6, unit: 'MB/s' },
+    { name: 'SwiftRNG codec', value: swift / 1e6, unit: 'MB/s' },
+  ]
+}
+
+function qixFigures(): Figure[] {
+  const frames = Array.from({ length: 1_000 }, (_, i) =>
+    encodeFrame({ id: BigInt(i), key: systemRandom.bytes(KEY_BYTES), status: STATUS_OK }),
+  )
+  const bytes = Buffer.concat(frames)
+  const decoder = new QixDecoder()
+  return serialFigures('QIX', frames.length * FRAME_BYTES, QIX_BAUD, () => {
+    // In pieces as a serial port hands them over.
+    for (let at = 0; at < bytes.length; at += 64) decoder.push(bytes.subarray(at, at + 64))
+  })
+}
+
+const EVENTS = 200_000
+/** A pipe's and a file's pieces. */
+const PIECE_BYTES = 65_536
+
+/** Files as they are replayed; a reader program's output takes the same way. */
+function replayFigures(): Figure[] {
+  return eventStreams(EVENTS).map(({ format, bytes }) => {
+    const decode = (): void => {
+      const opened = openFormat(format, { source: 'card' })
+      if (opened.kind !== 'tags') throw new Error(`${format} holds no detections`)
+      const queue = new EventQueue(opened)
+      let events = 0
+      const take = (): void => {
+        for (const event of queue.events.splice(0)) if (event.type === 'tags') events += event.patterns.length
+      }
+      for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+        opened.reader.push(bytes.subarray(at, at + PIECE_BYTES), queue)
+        take()
+      }
+      opened.reader.end(queue)
+      take()
+      if (events < 0.99 * EVENTS) throw new Error(`${format}: only ${events} of ${EVENTS} detections came`)
+    }
+    const name = `${format} file or reader's output to device events in ps`
+    return { name, value: (rateOf(decode) * EVENTS) / 1e6, unit: 'M records/s' }
+  })
+}
+
 function emitterFigures(): Figure[] {
   const burst = systemRandom.bytes(256)
   const bursts = rateOf(() => void qubitsOf(burst, 'high'))
@@ -130,6 +220,9 @@ export async function run(): Promise<Figure[]> {
     ...dummyFigures(),
     ...clavis2Figures(),
     ...randomFigures(),
+    ...pooledFigures(),
+    ...qixFigures(),
+    ...replayFigures(),
     ...emitterFigures(),
     ...textFigures(),
   ]
