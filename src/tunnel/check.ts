@@ -196,18 +196,26 @@ async function forwardingStep(
   } catch (error) {
     if (!(error instanceof GatewayError) || error.code !== 'E_FORWARD_REFUSED') throw error
     const host = isWildcard(bind.host) || bind.host === 'localhost' ? '127.0.0.1' : bind.host
-    const holder = await whoHolds(link, { host, port: bind.port }, options.probe, 1_500, options.clock, signal)
+    const isForbidden = error.details['kind'] === 'not-permitted'
+    const holder = isForbidden
+      ? 'nobody'
+      : await whoHolds(link, { host, port: bind.port }, options.probe, 1_500, options.clock, signal)
     const why = {
-      nobody: 'nothing holds the port, so the server does not permit it',
+      nobody: isForbidden
+        ? 'the server says that it does not permit it'
+        : 'nothing holds the port, so the server does not permit it',
       silent: 'something holds the port and says nothing: an earlier session, or a gateway that runs',
       stranger: 'another program or gateway answers on that port',
       ourselves: 'this very process holds it',
       unknown: 'held or not permitted: the server does not let us look',
     }[holder]
+    const permission = `permitlisten="${isWildcard(bind.host) ? '*' : bind.host}:${bind.port}" on the key's line in authorized_keys`
     const remedy =
       holder === 'nobody'
-        ? `permitlisten="${isWildcard(bind.host) ? '*' : bind.host}:${bind.port}" on the key's line in authorized_keys`
-        : 'stop the gateway that holds it (qkd-gw status), or check another port with --remote-listen'
+        ? permission
+        : holder === 'unknown'
+          ? `${permission}, or stop the gateway that holds it (qkd-gw status)`
+          : 'stop the gateway that holds it (qkd-gw status), or check another port with --remote-listen'
     return { step: { result: 'failed', found: `${error.message}: ${why}`, remedy }, listener: undefined }
   }
 }

@@ -218,6 +218,37 @@ describe.concurrent('qkd-gw tunnel check', () => {
   )
 
   it(
+    'names the line of authorized_keys that lacks: for the login, for the listener, and for the way to its own sshd',
+    alone(async () => {
+      const sshd = await startRealSshd({
+        config: ALIVE,
+        keyOptions: 'restrict,port-forwarding,permitlisten="2",permitopen="127.0.0.1:9"',
+      })
+      const port = String(await freePort())
+      const listen = await check(sshd, '--backend', 'ssh2', '--remote-listen', port)
+      expect(listen.exitCode).toBe(11)
+      const named = (name: string): CheckStep | undefined => listen.steps.find((step) => step.name === name)
+      expect(named('authentication')?.result).toBe('ok')
+      expect(named('forwarding')).toMatchObject({
+        result: 'failed',
+        remedy: expect.stringContaining(`permitlisten="*:${port}"`) as string,
+      })
+      expect(named('own sshd')).toMatchObject({
+        result: 'doubtful',
+        remedy: expect.stringContaining(`permitopen="localhost:${sshd.port}"`) as string,
+      })
+      expect(named('throughput')?.result).toBe('skipped')
+      sshd.setAuthorizedKeys('')
+      const login = await check(sshd, '--backend', 'ssh2', '--remote-listen', port)
+      expect(login.exitCode).toBe(11)
+      expect(login.steps.find((step) => step.name === 'authentication')).toMatchObject({
+        result: 'failed',
+        remedy: expect.stringContaining('authorized_keys') as string,
+      })
+    }),
+  )
+
+  it(
     'tells a loopback-only listener and a held port apart',
     alone(async () => {
       const sshd = await startRealSshd({ config: ['GatewayPorts no'] })
