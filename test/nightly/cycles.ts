@@ -24,7 +24,8 @@ const { values } = parseArgs({
     rate: { type: 'string', default: '200' },
     program: { type: 'string', multiple: true, default: [...programs] },
     // Arguments of Node, one each: --command=--import --command=tsx --command=src/cli/main.ts
-    command: { type: 'string', multiple: true, default: ['dist/src/cli/main.js'] },
+    // A small heap is cleaned up often: what then grows is not merely waiting to be cleaned up.
+    command: { type: 'string', multiple: true, default: ['--max-old-space-size=64', 'dist/src/cli/main.js'] },
     verbose: { type: 'boolean', default: false },
   },
 })
