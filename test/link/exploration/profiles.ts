@@ -178,4 +178,12 @@ export const NIGHTLY_PROFILES: readonly Profile[] = [
     },
     harmless: true,
   },
+  {
+    name: 'C++ and Java: any two faults around one batch',
+    rules: {
+      ...{ sites: ['cpp', 'java'], faults: ALL, maxFaults: 2 },
+      ...{ units: 1, lateUnits: 1, timelyReports: true },
+    },
+    harmless: false,
+  },
 ]
