@@ -88,19 +88,27 @@ export function fileJournal(path: string): JournalStore {
   /** Bytes of whole records; a torn one behind them is cut off before the next. */
   let goodBytes = 0
   let torn = false
+  /** The file's name may not be on the disk yet: a power cut would bring back what stood under it before. */
+  let nameUnsafe = true
   let tail: Promise<void> = Promise.resolve()
   /** Handed over, and not being written yet: the next record takes its place, as only the last one counts. */
   let waiting: { record: JournalRecord; sync: boolean; readonly done: Promise<void> } | undefined
 
   const opened = async (): Promise<FileHandle> => {
     if (file !== undefined) return file
-    file = await open(path, 'a+', 0o600)
-    const { size } = await file.stat()
-    const text = readText(path)
-    const whole = text.lastIndexOf('\n') + 1
-    goodBytes = size === 0 ? 0 : Buffer.byteLength(text.slice(0, whole))
-    torn = size > goodBytes
-    return file
+    const next = await open(path, 'a+', 0o600)
+    try {
+      const { size } = await next.stat()
+      const text = readText(path)
+      const whole = text.lastIndexOf('\n') + 1
+      goodBytes = size === 0 ? 0 : Buffer.byteLength(text.slice(0, whole))
+      torn = size > goodBytes
+    } catch (error) {
+      await next.close()
+      throw error
+    }
+    file = next
+    return next
   }
 
   const write = async (record: JournalRecord, sync: boolean): Promise<void> => {
@@ -111,6 +119,7 @@ export function fileJournal(path: string): JournalStore {
     torn = true
     await handle.appendFile(line)
     if (sync) await handle.datasync()
+    if (sync && nameUnsafe) await keepName()
     torn = false
     goodBytes += line.length
   }
@@ -129,9 +138,17 @@ export function fileJournal(path: string): JournalStore {
       await next.close()
     }
     await rename(temporary, path)
-    await syncFolder(dirname(path))
-    await file?.close()
+    nameUnsafe = true
+    // Whatever fails from here on, nothing may go to the file that has no name any more.
+    const old = file
     file = undefined
+    await old?.close()
+    await keepName()
+  }
+
+  const keepName = async (): Promise<void> => {
+    await syncFolder(dirname(path))
+    nameUnsafe = false
   }
 
   /** After a record, when nobody waits for it any more. */
