@@ -137,8 +137,12 @@ describe('a Clavis2 pair', () => {
       count = most + 4
       await sites.expectEqual(count)
     }
-    const facts = (await sites.gateways[0].status()).parts['device']?.facts
-    expect(facts).toMatchObject({ initialKey: 'as installed by hand', programStarts: 2 })
+    // Keys that were made before may still have come after the program ended; a busy machine may start it once more.
+    const facts = await eventually('its program was started again', async () => {
+      const present = (await sites.gateways[0].status()).parts['device']?.facts
+      return Number(present?.['programStarts']) >= 2 && present
+    })
+    expect(facts).toMatchObject({ initialKey: 'as installed by hand' })
     expect(statSync(alice.file).mode & 0o777).toBe(0o600)
     expect(readFileSync(alice.file, 'utf8')).toContain('0123456789ABCDEF')
     const [keys] = [await sites.agents[0].keys()]
