@@ -104,6 +104,8 @@ class Bench {
       ...this.sshd.options,
       server: { ...this.sshd.options.server, port: this.ports[relay] },
       backend: defaultWindows ? 'ssh2' : name,
+      // Past the relay: what is inside crosses the line once, within what is outside.
+      innerTarget: { host: 'localhost', port: this.sshd.port },
       remoteListen: { host: '127.0.0.1', port },
       defaultWindows,
       // Each reset of a row is met like the first one after a quiet minute.

@@ -14,7 +14,10 @@ import type { TunnelOptions } from '../../src/tunnel/options.js'
 import { createTunnel } from '../../src/tunnel/tunnel.js'
 import { BENCH_SERVICE, MESSAGE_BYTES } from './tunnel-streams.js'
 
-type Given = Pick<TunnelOptions, 'server' | 'backend' | 'identityFiles' | 'knownHostsFiles' | 'remoteListen'> & {
+type Given = Pick<
+  TunnelOptions,
+  'server' | 'backend' | 'identityFiles' | 'knownHostsFiles' | 'remoteListen' | 'innerTarget'
+> & {
   /** grpc-js's own server with its own windows in place of the gateway's. */
   defaultWindows?: boolean
 }
