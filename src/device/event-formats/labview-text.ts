@@ -36,9 +36,8 @@ export class LabviewReader implements TagReader {
   snapshots = 0
   earliest: bigint | undefined
   latest: bigint | undefined
-  /** Detections of the present snapshot as the file has them: descending. */
+  /** Detections of the present snapshot as the file has them, descending, until they are turned round. */
   readonly #snapshot: TagBatch = newBatch(SNAPSHOT)
-  readonly #turned: TagBatch = newBatch(SNAPSHOT)
   #line = 0
   #text = ''
   #timeNs = -1
@@ -106,17 +105,17 @@ export class LabviewReader implements TagReader {
     if (this.latest === undefined || ns > this.latest) this.latest = ns
   }
 
+  /** In place: two words a time, so first the words from end to end, then the words of each time. */
   #turn(sink: TagSink): void {
     const { count, times, patterns } = this.#snapshot
+    times.subarray(0, 2 * count).reverse()
+    patterns.subarray(0, count).reverse()
     for (let i = 0; i < count; i++) {
-      const from = count - 1 - i
-      this.#turned.times[2 * i] = times[2 * from] ?? 0
-      this.#turned.times[2 * i + 1] = times[2 * from + 1] ?? 0
-      this.#turned.patterns[i] = patterns[from] ?? 0
+      const hi = times[2 * i] ?? 0
+      times[2 * i] = times[2 * i + 1] ?? 0
+      times[2 * i + 1] = hi
     }
-    this.#turned.count = count
-    this.#snapshot.count = 0
-    deliver(this.#turned, sink)
+    deliver(this.#snapshot, sink)
   }
 
   #refuse(): GatewayError {
