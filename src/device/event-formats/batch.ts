@@ -67,15 +67,15 @@ export class TagTally {
   restarts = 0
   /** Bytes that belong to no record: after a slip, after an end mark, or of a record cut off. */
   strayBytes = 0
-  /** Events of each pattern, indexed by it. */
-  readonly patterns: Float64Array
+  /** Events of each pattern, indexed by it. Readers that learn from a header how many patterns there are set it then. */
+  patterns: Float64Array
   /** First and last detection delivered: unwrapped time, value as written, pattern. */
   first: TagMark | undefined
   last: TagMark | undefined
   /** Sentences on what was repaired or doubted that the counts do not tell. */
   readonly notes: string[] = []
 
-  constructor(patternCount: number) {
+  constructor(patternCount = 0) {
     this.patterns = new Float64Array(patternCount)
   }
 }

@@ -8,8 +8,8 @@ export type EntrySink = (value: number, index: number) => void
 
 export interface ListTally {
   records: number
-  /** Entries of each value (T3, T7) or of each base (T4). */
-  readonly patterns: Float64Array
+  /** Entries of each value (T3, T7) or of each base (T4); empty until the header says how many there can be. */
+  patterns: Float64Array
   /** T4: the first and last index. */
   first: number | undefined
   last: number | undefined
@@ -27,24 +27,19 @@ export interface ListReader {
 
 abstract class PackedListReader implements ListReader {
   header: EpochHeader | undefined
-  readonly tally: ListTally
+  readonly tally: ListTally = {
+    records: 0,
+    patterns: new Float64Array(),
+    first: undefined,
+    last: undefined,
+    strayBytes: 0,
+    notes: [],
+  }
   protected readonly bits = new BitWindow()
   protected done = false
   #bytes = 0
 
-  constructor(
-    private readonly kind: 3 | 4 | 7,
-    patternCount: number,
-  ) {
-    this.tally = {
-      records: 0,
-      patterns: new Float64Array(patternCount),
-      first: undefined,
-      last: undefined,
-      strayBytes: 0,
-      notes: [],
-    }
-  }
+  constructor(private readonly kind: 3 | 4 | 7) {}
 
   push(chunk: Uint8Array, sink?: EntrySink): void {
     this.#bytes += chunk.length
@@ -69,6 +64,8 @@ abstract class PackedListReader implements ListReader {
     this.noteEnd(header)
   }
 
+  /** Bits of what `patterns` counts. */
+  protected abstract patternBits(header: EpochHeader): number
   /** Reads what is there; sets `done` at the end. */
   protected abstract readEntries(header: EpochHeader, final: boolean, sink?: EntrySink): void
   protected abstract noteEnd(header: EpochHeader): void
@@ -86,13 +83,18 @@ abstract class PackedListReader implements ListReader {
       Array.from({ length: words }, () => this.bits.readWord()),
       this.kind,
     )
+    this.tally.patterns = new Float64Array(2 ** this.patternBits(this.header))
   }
 }
 
 /** T3: `length` entries of `fields[0]` bits. T7: `fields[0]` key bits of `length` epochs. */
 export class BitsReader extends PackedListReader {
   constructor(private readonly bitsKind: 3 | 7) {
-    super(bitsKind, bitsKind === 3 ? 2 ** 16 : 2)
+    super(bitsKind)
+  }
+
+  protected patternBits(header: EpochHeader): number {
+    return this.bitsKind === 3 ? (header.fields[0] ?? 1) : 1
   }
 
   #announced(header: EpochHeader): number {
@@ -100,7 +102,7 @@ export class BitsReader extends PackedListReader {
   }
 
   protected readEntries(header: EpochHeader, _final: boolean, sink?: EntrySink): void {
-    const width = this.bitsKind === 3 ? (header.fields[0] ?? 1) : 1
+    const width = this.patternBits(header)
     const announced = this.#announced(header)
     while (this.tally.records < announced && this.bits.availableBits >= width) {
       const value = this.bits.read(width)
@@ -123,7 +125,11 @@ export class T4Reader extends PackedListReader {
   #index = 0
 
   constructor() {
-    super(4, 2 ** 16)
+    super(4)
+  }
+
+  protected patternBits(header: EpochHeader): number {
+    return header.fields[1] ?? 0
   }
 
   protected readEntries(header: EpochHeader, final: boolean, sink?: EntrySink): void {

@@ -73,7 +73,7 @@ export class T1Reader implements EpochTagReader {
 /** Streaming reader of a T2 file: packed time differences and base bits. Times count from the epoch's beginning. */
 export class T2Reader implements EpochTagReader {
   readonly unit = UNIT_8TH_NS
-  readonly tally = new TagTally(2 ** 16)
+  readonly tally = new TagTally()
   header: EpochHeader | undefined
   readonly #collector = new HeaderCollector(2)
   readonly #bits = new BitWindow()
@@ -87,6 +87,8 @@ export class T2Reader implements EpochTagReader {
     if (this.header === undefined) {
       offset = this.#collector.take(chunk)
       this.header = this.#collector.parse()
+      const [, baseBits] = this.header?.fields ?? []
+      if (baseBits !== undefined) this.tally.patterns = new Float64Array(2 ** baseBits)
     }
     while (offset < chunk.length && !this.#ended) {
       offset += this.#bits.push(offset === 0 ? chunk : chunk.subarray(offset))
