@@ -126,8 +126,8 @@ export function createAlice(context: RoleContext, session: PairSession): Role {
     const compared = told.compared.map((flag, i) => flag & (answers[i] ?? 0))
     const same = compared.map((flag, i) => (flag === 1 && told.bits[i] === bits[i] ? 1 : 0))
     const errors = countOf(compared) - countOf(same)
-    keys.add(runId, { bits: keep(bits, answers, compared), compared: countOf(compared), errors })
     context.finished({ ...run, runId, sent: digits, compared, errors })
+    keys.add(runId, { bits: keep(bits, answers, compared), compared: countOf(compared), errors })
     wipe(digits, bits)
     return { frameId, answers: same }
   }

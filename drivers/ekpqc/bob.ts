@@ -48,8 +48,8 @@ export function createBob(context: RoleContext, session: PairSession): Role {
     const compared = answers.map((answer) => (answer === 1 && random.fraction() < options.compareShare ? 1 : 0))
     const same = await verify({ frameId: id | COMPARISON_FRAME, bases: comparisonOnWire(bits, compared) })
     const errors = compared.reduce((sum, flag, i) => sum + (flag === 1 && same[i] !== 1 ? 1 : 0), 0)
-    keys.add(id, { bits: keep(bits, answers, compared), compared: countOf(compared), errors })
     context.finished({ runId: id, bases, readings, bits, answers, compared, errors })
+    keys.add(id, { bits: keep(bits, answers, compared), compared: countOf(compared), errors })
     wipe(bits)
   }
 

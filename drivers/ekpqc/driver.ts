@@ -96,7 +96,12 @@ class EkpqcDevice implements PairDevice {
     const { device, side, io, clock, random, log } = context
     this.#options = ekpqcOptions(context.options)
     this.#events = createEventHub(log)
-    this.#keys = createWindowKeys(this.#options.runsPerKey, this.#options.keyBytes, (event) => this.#events.emit(event))
+    this.#keys = createWindowKeys(
+      this.#options.runsPerKey,
+      this.#options.keyBytes,
+      (event) => this.#events.emit(event),
+      (text) => log.info(text),
+    )
     const { stableFolder } = this.#options
     this.#session = new SerialSession({
       path: device,

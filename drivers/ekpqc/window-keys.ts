@@ -23,9 +23,14 @@ export interface WindowKeys {
 /**
  * A window of so many runs gives one key, with the window's number as its id, if this side has every run of it, they
  * hold bits enough and few enough of the compared ones differ. So a run that only one side has costs its window and
- * nothing after it.
+ * nothing after it. `tell` hears what became of each window, with nothing of the key in it.
  */
-export function createWindowKeys(runsPerKey: number, keyBytes: number, emit: (event: DeviceEvent) => void): WindowKeys {
+export function createWindowKeys(
+  runsPerKey: number,
+  keyBytes: number,
+  emit: (event: DeviceEvent) => void,
+  tell: (text: string) => void = () => {},
+): WindowKeys {
   const kept = new Uint8Array(runsPerKey * 16)
   let length = 0
   let runs = 0
@@ -43,7 +48,14 @@ export function createWindowKeys(runsPerKey: number, keyBytes: number, emit: (ev
   function give(): void {
     const key = new Uint8Array(keyBytes)
     for (let i = 0; i < keyBytes * 8; i += 1) key[i >> 3] = (key[i >> 3] ?? 0) | ((kept[i] ?? 0) << (i & 7))
+    tell(
+      `window ${window}: ${length} bits of ${runsPerKey} runs, key of ${keyBytes * 8} bits made (demonstrator, not secure)`,
+    )
     emit({ type: 'key', id: window, key })
+  }
+  function withhold(reason: 'invalid' | 'compromised', why: string): void {
+    tell(`window ${window}: no key, ${why}`)
+    emit({ type: 'discarded', reason, count: 1, id: window })
   }
   return {
     get bits() {
@@ -52,7 +64,7 @@ export function createWindowKeys(runsPerKey: number, keyBytes: number, emit: (ev
     add(runId, run) {
       const next = runId / BigInt(runsPerKey)
       if (next !== window) {
-        if (runs > 0) emit({ type: 'discarded', reason: 'invalid', count: 1, id: window })
+        if (runs > 0) withhold('invalid', `${runsPerKey - runs} of its ${runsPerKey} runs are missing at this end`)
         clear()
         window = next
       }
@@ -63,9 +75,9 @@ export function createWindowKeys(runsPerKey: number, keyBytes: number, emit: (ev
       errors += run.errors
       wipe(run.bits)
       if (runs < runsPerKey) return
-      if (errors > compared * MOST_ERRORS) emit({ type: 'discarded', reason: 'compromised', count: 1, id: window })
+      if (errors > compared * MOST_ERRORS) withhold('compromised', `${errors} of ${compared} compared bits differ`)
       else if (length >= keyBytes * 8) give()
-      else emit({ type: 'discarded', reason: 'invalid', count: 1, id: window })
+      else withhold('invalid', `${length} bits are too few for ${keyBytes} bytes`)
       clear()
     },
     reset() {

@@ -37,9 +37,9 @@ export interface LessonOptions {
   eve: boolean
 }
 
-/** The driver's account of a run: its steps, then its table. */
+/** The driver's account of a run, its steps and its table, and of the key made of several. */
 const LESSON =
-  /^(run \d+[,:]|pulse |Alice sends|Alice's bits|Bob measures|Bob reads|Bob's bits|same basis|compared|for the key|\d+ of \d+ bits)/
+  /^(run \d+[,:]|window \d+:|pulse |Alice sends|Alice's bits|Bob measures|Bob reads|Bob's bits|same basis|compared|for the key|\d+ of \d+ bits)/
 
 /** The teaching kit: a board with a laser, one with a photodiode, and Eve's between them. */
 export function ekpqcBoards({ seed, speed, eve }: LessonOptions): DemoDevice {

@@ -181,7 +181,8 @@ class ComposedGateway implements Gateway {
         ? createDirectProof(plan.directControlAddress, this.#serving, probe.probeSelf, clock)
         : undefined
     const look = (): MetricsInput => ({
-      ...{ status: this.status(), driver: plan.device.descriptor.name, side: plan.device.side },
+      ...{ status: this.status(), driver: devicePlan.descriptor.name, side: devicePlan.side },
+      notSecretBecause: devicePlan.descriptor.notSecretBecause,
       ...{ counts: this.#link.counts(), figures: this.#link.figures(), discarded: this.#feed.discarded() },
       ...{ server: this.#server.counts(), tunnelRoundTripMs: this.#tunnelRoundTripMs() },
     })

@@ -19,6 +19,8 @@ export interface MetricsInput {
   readonly status: GatewayStatus
   readonly driver: string
   readonly side: string
+  /** Where keys of such a device are never secret: why. */
+  readonly notSecretBecause: string | undefined
   readonly counts: LinkCounts
   readonly figures: LinkFigures
   /** By reason: what the driver withheld or lost. */
@@ -117,6 +119,9 @@ function gatewayMetrics(register: Registry): (input: MetricsInput) => void {
   gauge('info', 'Which device this gateway serves', ['version', 'id', 'driver', 'side'], (input) => [
     [1, { version: input.status.version, id: input.status.id, driver: input.driver, side: input.side }],
   ])
+  gauge('keys_not_secret', 'There, and 1, where keys of such a device are never secret', ['reason'], (input) =>
+    input.notSecretBecause === undefined ? [] : [[1, { reason: input.notSecretBecause }]],
+  )
   keyMetrics(counter, gauge)
   siteMetrics(gauge)
   for (const [part, states] of Object.entries(STATES)) {

@@ -29,6 +29,7 @@ function input(changes: Partial<MetricsInput> = {}): MetricsInput {
     },
     driver: 'qix',
     side: 'alice',
+    notSecretBecause: undefined,
     counts: { received: 10n, delivered: 5n, held: 2n, sacrificed: 1n, dropped: { missing: 2n } },
     figures: {
       stages: Object.fromEntries(
@@ -98,6 +99,12 @@ describe('the metrics of a gateway', () => {
       'first_differing_key',
     ])
       expect(metrics.get(`qkdgw_${name}`)?.samples).toEqual([])
+  })
+
+  it('say that keys are not secret where that is so, and why', async () => {
+    const metrics = await scrape(() => input({ notSecretBecause: 'a demonstrator' }))
+    expect(valueOf(metrics, 'qkdgw_keys_not_secret', { reason: 'a demonstrator' })).toBe(1)
+    expect((await scrape(() => input())).get('qkdgw_keys_not_secret')?.samples).toEqual([])
   })
 
   it('show what is so at each scrape, and add up whenever the counts do', async () => {

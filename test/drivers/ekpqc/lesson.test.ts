@@ -164,6 +164,10 @@ describe.each([
       expect(bob.lines.join('')).toContain(`run 0, step ${step} of 5`)
     }
     expect(told).toMatch(/QBER so far 0\.0 %/)
+    for (const end of [alice, bob])
+      expect(end.lines.join('')).toMatch(
+        /window \d+: \d+ bits of 2 runs, key of 8 bits made .*demonstrator, not secure/,
+      )
     expect(failures()).toEqual([])
     await Promise.all([alice.pair.pair.quiesce(), bob.pair.pair.quiesce()])
     await Promise.all([alice.pair.pair.end(), bob.pair.pair.end()])

@@ -133,7 +133,13 @@ describe('keys of runs', () => {
 
 it('keys of a window with too many errors in what was compared are withheld as compromised', () => {
   const events: DeviceEvent[] = []
-  const keys = createWindowKeys(2, 1, (event) => events.push(event))
+  const told: string[] = []
+  const keys = createWindowKeys(
+    2,
+    1,
+    (event) => events.push(event),
+    (text) => told.push(text),
+  )
   const bits = (): Uint8Array => new Uint8Array(8).fill(1)
   for (const [id, errors] of [
     [0n, 1],
@@ -145,6 +151,10 @@ it('keys of a window with too many errors in what was compared are withheld as c
   expect(events).toEqual([
     { type: 'key', id: 0n, key: Uint8Array.of(255) },
     { type: 'discarded', reason: 'compromised', count: 1, id: 1n },
+  ])
+  expect(told).toEqual([
+    'window 0: 16 bits of 2 runs, key of 8 bits made (demonstrator, not secure)',
+    'window 1: no key, 2 of 16 compared bits differ',
   ])
 })
 
