@@ -18,7 +18,7 @@ const optionsSchema = z.strictObject({
   'device-id': wholeNumber(1, 12).prefault('1'),
   'key-bytes': wholeNumber(1, 32).prefault('32'),
   'initial-key': z.enum(['site', 'installed', 'well-known']).default('site'),
-  'key-spelling': z.enum(['full', 'upstream']).default('full'),
+  'key-spelling': z.enum(['full', 'upstream']).optional(),
   'reply-timeout-ms': wholeNumber(1, 60_000).prefault('5000'),
   'retry-pause-ms': wholeNumber(1, 600_000).prefault('10000'),
 })
@@ -38,7 +38,8 @@ export interface Clavis2Options {
   deviceId: number
   keyBytes: number
   initialKey: InitialKeyUse
-  keySpelling: KeySpelling
+  /** Undefined: full, but not with a peer whose wrapper would spell the session's key in another way. */
+  keySpelling: KeySpelling | undefined
   replyTimeoutMs: number
   retryPauseMs: number
 }

@@ -1,5 +1,5 @@
 import { withDeadline, type Clock } from '../../src/base/clock.js'
-import { codeOf, messageOf } from '../../src/base/errors.js'
+import { codeOf, GatewayError, messageOf } from '../../src/base/errors.js'
 import type { Random } from '../../src/base/random.js'
 import { wipe } from '../../src/base/wipe.js'
 import type { DeviceEvent } from '../../src/device/contract.js'
@@ -92,7 +92,7 @@ export class Unit {
       const installed = await installInitialKey(initialKey, {
         file: options.installationFile,
         logFolder: options.logFolder,
-        spelling: options.keySpelling,
+        spelling: options.keySpelling ?? 'full',
         use: options.initialKey,
         random,
         log,
@@ -106,7 +106,8 @@ export class Unit {
     } finally {
       wipe(initialKey)
     }
-    this.#remark()
+    const refusal = this.#lookAtSpelling()
+    if (refusal !== undefined) throw refusal
     this.#program = new HostProgram({
       start: startProgram,
       command: options.program,
@@ -123,26 +124,34 @@ export class Unit {
   /** Both ends have agreed on the session. */
   agreed(ordering: KeyOrdering): void {
     this.#upstreamPeer = ordering === 'byArrival'
-    this.#remark()
+    const refusal = this.#lookAtSpelling()
+    if (refusal !== undefined) this.session.fail(refusal)
   }
 
-  /** Said once it is known both that the peer is upstream's and that its wrapper spells this key in another way. */
-  #remark(): void {
-    if (!this.#upstreamPeer || !this.#upstreamDiffers) return
+  /**
+   * Once it is known both that the peer is no gateway and that CQPToolkit's wrapper spells this key in another way: the
+   * error that ends the session, or a word in the log where the spelling was chosen by name.
+   */
+  #lookAtSpelling(): GatewayError | undefined {
+    if (!this.#upstreamPeer || !this.#upstreamDiffers) return undefined
     this.#upstreamDiffers = false
     const { log, options } = this.context
-    if (options.keySpelling === 'full') {
+    if (options.keySpelling !== undefined) {
       log.warn(
-        { file: options.installationFile, remedy: '--driver-option key-spelling=upstream' },
-        "this initial key has bytes below 10 hex, and CQPToolkit's wrapper writes such a key without their leading " +
-          'zeros: if the other end is that wrapper, the two units begin with different keys',
+        { file: options.installationFile, spelling: options.keySpelling },
+        options.keySpelling === 'upstream'
+          ? "the initial key is written without leading zeros, as CQPToolkit's wrapper writes it"
+          : "the initial key is written in full, as was asked for: CQPToolkit's wrapper would write it without leading zeros",
       )
-    } else {
-      log.warn(
-        { file: options.installationFile },
-        "the initial key is written without leading zeros, as CQPToolkit's wrapper writes it",
-      )
+      return undefined
     }
+    return new GatewayError(
+      'E_LINK_MISMATCH',
+      "this session's initial key has bytes below 10 hex, and CQPToolkit's wrapper writes such a key without their " +
+        'leading zeros: if the other end is that wrapper, the two units begin with different keys ' +
+        '(--driver-option key-spelling=upstream writes the key as it does, key-spelling=full says that the other end writes it whole)',
+      { remedy: 'choose --driver-option key-spelling=upstream or key-spelling=full' },
+    )
   }
 
   /** Hands a key out. */

@@ -2,6 +2,7 @@ import { readFile, stat } from 'node:fs/promises'
 import pino from 'pino'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createClavis2Driver } from '../../../drivers/clavis2/driver.js'
+import { keyDigits } from '../../../drivers/clavis2/installation-file.js'
 import { systemClock } from '../../../src/base/clock.js'
 import type { Side } from '../../../src/device/contract.js'
 import {
@@ -187,19 +188,53 @@ describe('a Clavis2 Bob', () => {
     await expect(services().useKeyIds?.(batches([3n]), never)).rejects.toThrow('no session is running')
   })
 
-  it("says that CQPToolkit's wrapper at the other end begins with another key, where that is so", async () => {
-    bob = await End.create('bob')
-    const initial = Uint8Array.from(INITIAL).fill(5, 3, 4)
-    await bob.device.pair.prepare(sessionWith(peerOf({}), initial))
+  /** A key that CQPToolkit's wrapper writes with one digit less. */
+  const SHORT = Uint8Array.from(INITIAL).fill(5, 3, 4)
+
+  it.each([
+    ['before the session is agreed on', true],
+    ['after', false],
+  ])(
+    "ends a session in which CQPToolkit's wrapper would begin with another key, whose key comes %s",
+    async (_when, early) => {
+      bob = await End.create('bob')
+      const session = sessionWith(peerOf({}), SHORT)
+      let give: (key: Uint8Array) => void = () => {}
+      if (!early) session.initialKey = () => new Promise((resolve) => (give = resolve))
+      const failed = new Promise<Error>((resolve) => (session.fail = resolve))
+      await bob.device.pair.prepare(session)
+      if (early) while (bob.program.starts.length === 0) await new Promise((resolve) => setImmediate(resolve))
+      bob.device.pair.start('byArrival')
+      give(Uint8Array.from(SHORT))
+      expect(await failed).toMatchObject({ code: 'E_LINK_MISMATCH' })
+      expect(bob.program.starts).toHaveLength(early ? 1 : 0)
+      expect(await readFile(bob.at.file, 'utf8')).toMatch(/^initial_secret_key = [0-9A-F]{64}$/m)
+    },
+  )
+
+  it.each([
+    ['upstream', 63],
+    ['full', 64],
+  ] as const)('writes such a key as it is told to: %s', async (spelling, digits) => {
+    bob = await End.create('bob', { 'key-spelling': spelling })
+    const session = sessionWith(peerOf({}), SHORT)
+    await bob.device.pair.prepare(session)
+    while (bob.program.starts.length === 0) await new Promise((resolve) => setImmediate(resolve))
     bob.device.pair.start('byArrival')
-    await bob.seen.untilKeys(0)
-    while (!bob.lines.join('').includes('key-spelling=upstream')) await new Promise((resolve) => setImmediate(resolve))
-    expect(await readFile(bob.at.file, 'utf8')).toMatch(/^initial_secret_key = [0-9A-F]{64}$/m)
+    expect(keyDigits(await readFile(bob.at.file))).toHaveLength(digits)
+    expect(session.failures).toEqual([])
+    expect(bob.lines.join('')).toMatch(
+      spelling === 'full' ? /written in full, as was asked for/ : /without leading zeros/,
+    )
   })
 
-  it('can write the key as that wrapper does', async () => {
-    await begin('byArrival', { 'key-spelling': 'upstream' })
-    expect(await readFile(bob.at.file, 'utf8')).toMatch(/^initial_secret_key = [0-9A-F]{64}$/m)
+  it('thinks nothing of it where the peer is a gateway', async () => {
+    bob = await End.create('bob')
+    const session = sessionWith(peerOf({}), SHORT)
+    await bob.device.pair.prepare(session)
+    bob.device.pair.start('byId')
+    while (bob.program.starts.length === 0) await new Promise((resolve) => setImmediate(resolve))
+    expect(session.failures).toEqual([])
   })
 })
 
