@@ -1,23 +1,15 @@
 /** Pairs of devices that make their keys by calls between them, through two whole gateways, tunnels and SiteAgents. */
-import { createSocket } from 'node:dgram'
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { readFileSync, statSync } from 'node:fs'
 import { afterEach, describe, expect, it } from 'vitest'
 import { startCli } from '../support/cli.js'
-import { freeUdpPort } from '../drivers/clavis2/support.js'
 import { startCCoreSiteAgent, startNode, type CCoreSiteAgent } from './support/c-core-site-agent.js'
-import {
-  closeLab,
-  eventually,
-  startEmbeddedSshd,
-  startGateway,
-  tempFolder,
-  type GatewayProcess,
-} from './support/lab.js'
+import { installClavis2Host, optionFlags } from './support/clavis2-host.js'
+import { closeLab, eventually, startEmbeddedSshd, startGateway, type GatewayProcess } from './support/lab.js'
 
 afterEach(closeLab)
 
-const root = join(import.meta.dirname, '../..')
+/** The same key at both ends, as somebody carried it there. */
+const CARRIED = '0123456789ABCDEF'.repeat(4)
 
 interface PairEnd {
   readonly device: string
@@ -65,55 +57,9 @@ async function startPair(driver: string, ends: readonly [PairEnd, PairEnd]): Pro
   }
 }
 
-const optionFlags = (options: Readonly<Record<string, string>>): string[] =>
-  Object.entries(options).flatMap(([name, value]) => ['--driver-option', `${name}=${value}`])
-
 describe('a Clavis2 pair', () => {
-  interface Host extends PairEnd {
-    readonly file: string
-    /** Commands a fault and resolves with what the program says to it. */
-    fault(text: string): Promise<string>
-  }
-
-  /** The stand-in of the maker's program as a program, with its file, its keys' port and a port for faults. */
-  async function installHost(): Promise<Host> {
-    const folder = tempFolder()
-    const file = join(folder, 'vectis.conf')
-    const [port, control] = [await freeUdpPort(), await freeUdpPort()]
-    const program = join(root, 'dist/drivers/clavis2/emulator-program.js')
-    const environment = { FILE: file, PORT: port, CONTROL: control, ROUND_MS: 200, KEYS: 4 }
-    const exports = Object.entries(environment).map(([name, value]) => `export CLAVIS2_EMULATOR_${name}='${value}'`)
-    const script = ['#!/bin/sh', ...exports, `exec '${process.execPath}' '${program}' "$@"`, '']
-    writeFileSync(join(folder, 'QKDSequence'), script.join('\n'), { mode: 0o755 })
-    // The same key at both ends, as somebody carried it there.
-    writeFileSync(file, `[installation]\ninitial_secret_key = ${'0123456789ABCDEF'.repeat(4)}\n`, { mode: 0o600 })
-    const options = {
-      'installation-file': file,
-      'log-folder': join(folder, 'log'),
-      'key-port': String(port),
-      'reply-timeout-ms': '200',
-      'retry-pause-ms': '50',
-      'bob-address': '127.0.0.1',
-    }
-    return {
-      device: `clavis2:${folder}`,
-      flags: optionFlags(options),
-      file,
-      fault: (text) =>
-        new Promise((resolve, reject) => {
-          const socket = createSocket('udp4')
-          socket.once('error', reject)
-          socket.once('message', (message) => {
-            socket.close()
-            resolve(message.toString())
-          })
-          socket.send(text, control, '127.0.0.1')
-        }),
-    }
-  }
-
   it('gives both SiteAgents the same keys in the same order, whatever its programs and datagrams do', async () => {
-    const [alice, bob] = await Promise.all([installHost(), installHost()])
+    const [alice, bob] = await Promise.all([installClavis2Host(CARRIED), installClavis2Host(CARRIED)])
     const sites = await startPair('clavis2', [alice, bob])
     await sites.expectEqual(10)
     let count = 10
@@ -144,7 +90,7 @@ describe('a Clavis2 pair', () => {
     })
     expect(facts).toMatchObject({ initialKey: 'as installed by hand' })
     expect(statSync(alice.file).mode & 0o777).toBe(0o600)
-    expect(readFileSync(alice.file, 'utf8')).toContain('0123456789ABCDEF')
+    expect(readFileSync(alice.file, 'utf8')).toContain(CARRIED)
     const [keys] = [await sites.agents[0].keys()]
     for (const gateway of sites.gateways) for (const key of keys) expect(gateway.stderr()).not.toContain(key)
   }, 120_000)
