@@ -31,8 +31,18 @@ export class CarriedStream extends Duplex {
     this.parts.readable.resume()
   }
 
+  /**
+   * What is written within one turn of the event loop leaves in one piece: each piece wakes the carrier, which makes a
+   * packet of its own of it, and an answer to a call is written in four.
+   */
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
-    this.parts.writable.write(chunk, callback)
+    const { writable } = this.parts
+    if (writable.writableCorked === 0) {
+      writable.cork()
+      setImmediate(() => writable.uncork())
+    }
+    if (writable.write(chunk)) callback()
+    else writable.once('drain', callback)
   }
 
   override _final(callback: (error?: Error | null) => void): void {

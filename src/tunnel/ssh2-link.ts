@@ -67,6 +67,12 @@ function closeAtOnce(channel: ClientChannel): void {
   }
 }
 
+/** Node's HTTP/2 writes the nine bytes before each frame apart; ssh2 would make a packet of its own of them. */
+function joinPieces(channel: ClientChannel): void {
+  channel._writev = (pieces: readonly { chunk: Buffer }[], callback) =>
+    channel._write(Buffer.concat(pieces.map(({ chunk }) => chunk)), 'binary', callback)
+}
+
 function dialError(error: Error, target: HostPort): GatewayError {
   const reason = 'reason' in error ? error.reason : undefined
   const text = messageOf(error).replace('(SSH) Channel open failure: ', '')
@@ -262,6 +268,7 @@ export class Ssh2Link implements TunnelLink {
 
   #track(channel: ClientChannel): void {
     closeAtOnce(channel)
+    joinPieces(channel)
     this.#channels.add(channel)
     channel.on('error', () => {})
     channel.once('close', () => this.#channels.delete(channel))
