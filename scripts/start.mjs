@@ -8,7 +8,9 @@ ensureInstalled()
 ensureBuilt()
 
 const child = spawn(process.execPath, [join(root, 'dist/src/cli/main.js'), 'demo', ...process.argv.slice(2)], {
-  stdio: 'inherit',
+  // The channel breaks where this process is killed, and the demonstration then ends in order.
+  stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+  env: { ...process.env, QKD_GW_ENDS_WITH_STARTER: '1' },
 })
 // The terminal sends Ctrl+C to the child as well; a signal sent to this process alone is passed on.
 process.on('SIGINT', () => {})

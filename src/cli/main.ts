@@ -4,6 +4,7 @@ import { systemClock } from '../base/clock.js'
 import { EXIT } from '../base/error-codes.js'
 import { systemRandom } from '../base/random.js'
 import { version } from '../base/version.js'
+import { whenStarterIsGone } from '../io/starter.js'
 import type { CliEnvironment } from './environment.js'
 import { exitCodeOf, explain } from './explain.js'
 import { commands } from './commands.js'
@@ -48,6 +49,7 @@ for (const name of ['SIGINT', 'SIGTERM'] as const) {
 process.on('SIGUSR2', () => {
   for (const listener of [...nudged]) listener()
 })
+whenStarterIsGone(() => stop.abort(new Error('whoever started this is gone')))
 // A reader that has gone away (`qkd-gw … | head`) is no fault, and asks what runs to end in order.
 let readerIsGone = false
 for (const output of [process.stdout, process.stderr]) {

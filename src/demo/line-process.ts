@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
+import { endsWithStarter } from '../io/starter.js'
 
 /** A JSON object that a child printed as one line. */
 export type JsonLine = Readonly<Record<string, unknown>>
@@ -36,8 +37,8 @@ export class LineProcess {
     command: readonly string[] = ownCommand(),
   ) {
     this.#child = spawn(process.execPath, [...command, ...args], {
-      stdio: ['pipe', 'pipe', 'pipe'],
-      env: { ...env },
+      stdio: ['pipe', 'pipe', 'pipe', 'ipc'],
+      env: { ...env, ...endsWithStarter },
       // A group of its own: Ctrl+C reaches the demo alone, which then ends its children in order.
       detached: true,
     })

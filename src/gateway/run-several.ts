@@ -3,6 +3,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { createBackoff, type Backoff } from '../base/backoff.js'
 import { sleep } from '../base/clock.js'
 import { EXIT } from '../base/error-codes.js'
+import { endsWithStarter } from '../io/starter.js'
 import type { Logger } from '../observe/log.js'
 import type { HostProcess } from './host.js'
 
@@ -51,7 +52,8 @@ async function keepRunning(
   for (;;) {
     const startedMs = clock.monotonicMs()
     const child = spawn(program, [...args, 'attach', '--config', configFile], {
-      stdio: ['ignore', 'inherit', 'inherit'],
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      env: { ...host.env, ...endsWithStarter },
       // A group of its own: a Ctrl+C reaches the supervisor alone, which then ends its gateways in order.
       detached: true,
     })

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmdirSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs'
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
@@ -11,6 +11,7 @@ import { demoFaults } from '../../src/demo/faults.js'
 import { killCommands, runCli, startCli } from '../support/cli.js'
 
 const MAIN = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
+const START = fileURLToPath(new URL('../../scripts/start.mjs', import.meta.url))
 const LESSON = ['demo', '--device', 'ekpqc', '--speed', '100']
 
 afterEach(killCommands)
@@ -97,6 +98,25 @@ describe('the demonstration', () => {
       rmdirSync(folder)
     },
   )
+
+  it.each([
+    ['the script that started it', [START], 'starting two sites'],
+    ['it', [MAIN, 'demo'], 'step 2: RegisterDevice'],
+  ])('leaves no process behind where %s is killed', async (_who, args, when) => {
+    const word = `killed-${process.pid}-${args.length}`
+    const folder = mkdtempSync(join(tmpdir(), 'qkd-gw-test-demo-'))
+    const env = { ...process.env, QKD_GW_TEST: word, TMPDIR: folder }
+    const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'ignore', 'pipe'] })
+    let said = ''
+    // Read to the end: nobody learns of it by a broken pipe of ours.
+    child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()))
+    await vi.waitUntil(() => said.includes(when), 60_000)
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+    await vi.waitUntil(() => processesWith(`QKD_GW_TEST=${word}`).length === 0, 30_000)
+    // Nobody can take away the files of what was killed.
+    rmSync(folder, { recursive: true, force: true })
+  })
 
   it('teaches with boards of the kit, Eve between them, and leaves nothing behind where its reader goes away', async () => {
     const word = `lesson-${process.pid}`

@@ -8,6 +8,7 @@ import { EXIT } from '../../src/base/error-codes.js'
 import { systemRandom } from '../../src/base/random.js'
 import { runSeveral } from '../../src/gateway/run-several.js'
 import { silentLogger } from '../../src/observe/log.js'
+import { killCommands, startCli, type JsonLine } from '../support/cli.js'
 
 /** Notes each start beside its configuration; ends as that says: at once with a code, the first time only, or when asked. */
 const PROGRAM = `
@@ -54,6 +55,36 @@ async function eventually(what: string, holds: () => boolean): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
 }
+
+describe('qkd-gw run', () => {
+  afterEach(killCommands)
+
+  it('serves the device of each file, and its gateways end in order when it is killed', async () => {
+    const files = ['a', 'b'].map((name) => {
+      const file = join(folder, `${name}.toml`)
+      const lines = [
+        ...['[device]', `path = "emulator:pair=${name}"`, 'driver = "qix"', 'side = "alice"'],
+        ...[`id = "run_${name}${process.pid}_x"`, '[server]', 'listen = "127.0.0.1:0"'],
+        ...['[state]', `folder = "${join(folder, name)}"`, '[metrics]', 'listen = "off"', '[log]', 'format = "json"'],
+      ]
+      writeFileSync(file, lines.join('\n'))
+      return file
+    })
+    const supervisor = startCli(['run', ...files.flatMap((file) => ['-c', file])])
+    /** Process ids of two gateways that say so. */
+    const both = async (what: string, says: (line: JsonLine) => boolean): Promise<number[]> => {
+      const pids = new Set<number>()
+      await supervisor.line(what, (line) => {
+        if (says(line)) pids.add(Number(line['pid']))
+        return pids.size === 2 ? true : undefined
+      })
+      return [...pids].toSorted((a, b) => a - b)
+    }
+    const serving = await both('both devices at work', ({ part, state }) => part === 'device' && state === 'producing')
+    supervisor.kill('SIGKILL')
+    expect(await both('both gateways ended in order', ({ msg }) => msg === 'ended')).toEqual(serving)
+  })
+})
 
 describe('several gateways under one supervisor', () => {
   it('run at the same time, each with its own configuration, and end in order when asked', async () => {
