@@ -44,6 +44,7 @@ export function createNestedBackend(
     knowsOriginators: true,
     async connect(taker: LinkTaker, signal: AbortSignal): Promise<TunnelLink> {
       const keys = await identities()
+      const plain = await ssh2LoginTo(server, options, options.pinnedFingerprints ?? [], keys)
       const session = await prepareOpenssh(options, timings, keys, ability, signal)
       const ssh = OpensshProcess.piped(session.program, [
         ...[...NO_SHARING, ...session.args, '-v'],
@@ -53,7 +54,6 @@ export function createNestedBackend(
       const outer = await untilAuthenticated(ssh, session, options, timings, signal)
       const stream = new CarriedStream({ readable: ssh.stdout, writable: ssh.stdin, kill: () => ssh.kill() })
       stream.on('error', () => {})
-      const plain = await ssh2LoginTo(server, options, options.pinnedFingerprints ?? [], keys)
       const verified = ssh.facts.hostKey
       const login: Ssh2Login = {
         ...plain,

@@ -5,13 +5,8 @@ import { withDeadline, type Clock } from '../base/clock.js'
 import { GatewayError } from '../base/errors.js'
 import { formatHostPort, type HostPort } from '../base/host-port.js'
 import { CarriedStream } from './carried-stream.js'
+import { askMaster, type MuxAnswer, type MuxRequest } from './openssh-mux.js'
 import { OpensshProcess } from './openssh-process.js'
-
-export interface ControlAnswer {
-  ok: boolean
-  stdout: string
-  stderr: string
-}
 
 /** Never a connection of its own: where the master is gone, `false` is what it would connect through. */
 const ONLY_THE_MASTER = ['-F', 'none', '-o', 'BatchMode=yes', '-o', 'ProxyCommand=false']
@@ -29,19 +24,11 @@ export class OpensshControl {
     private readonly clock: Clock,
   ) {}
 
-  /** Runs `ssh -O command`. Rejects with E_DEADLINE or E_CANCELLED. */
-  request(command: 'forward' | 'cancel' | 'exit', args: readonly string[], timeoutMs: number): Promise<ControlAnswer> {
-    const all = [...ONLY_THE_MASTER, '-S', this.socketPath, '-O', command, ...args, ANY_HOST]
-    return withDeadline(this.clock, timeoutMs, `ssh -O ${command}`, (signal) => {
-      return new Promise<ControlAnswer>((resolve) => {
-        execFile(
-          this.program,
-          all,
-          { signal, env: { ...process.env, LC_ALL: 'C' } },
-          (error, stdout: string, stderr: string) => resolve({ ok: error === null, stdout, stderr }),
-        )
-      })
-    })
+  /** Rejects with E_DEADLINE, E_CANCELLED, or E_CONNECT where the master gives no answer. */
+  request(request: MuxRequest, timeoutMs: number): Promise<MuxAnswer> {
+    return withDeadline(this.clock, timeoutMs, `ssh: ${request.ask}`, (signal) =>
+      askMaster(this.socketPath, request, signal),
+    )
   }
 
   /** Runs a command on the server; undefined where that fails. */

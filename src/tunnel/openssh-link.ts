@@ -7,6 +7,7 @@ import { GatewayError } from '../base/errors.js'
 import { formatHostPort, type HostPort } from '../base/host-port.js'
 import type { LinkTaker, TunnelLink } from './link.js'
 import type { OpensshControl } from './openssh-control.js'
+import type { MuxAnswer, MuxRequest } from './openssh-mux.js'
 import type { OpensshProcess } from './openssh-process.js'
 import type { TunnelTimings } from './options.js'
 import { refusalKind } from './ssh2-link.js'
@@ -38,7 +39,7 @@ export class OpensshLink implements TunnelLink {
   readonly closed: Promise<string>
   readonly #streams = new Set<Duplex>()
   #server: net.Server | undefined
-  #spec: string | undefined
+  #forward: { host: string; port: number; path: string } | undefined
   #reason: string | undefined
 
   constructor(private readonly parts: OpensshLinkParts) {
@@ -54,32 +55,30 @@ export class OpensshLink implements TunnelLink {
   }
 
   async listen(bind: HostPort): Promise<HostPort> {
-    const socketPath = join(this.parts.folder, 'l')
-    if (this.#server === undefined) await this.#listenLocally(socketPath)
+    const path = join(this.parts.folder, 'l')
+    if (this.#server === undefined) await this.#listenLocally(path)
     const host = bind.host === '' ? '*' : bind.host
     const where = formatHostPort({ host, port: bind.port })
-    const spec = `${where}:${socketPath}`
-    const answer = await this.#ask('forward', ['-R', spec])
-    const saidRefused = /forwarding (request )?failed/.test(answer.stderr)
+    const forward = { host, port: bind.port, path }
+    const answer = await this.#ask({ ask: 'forward', ...forward })
     if (!answer.ok) {
+      const isRefused = /port forwarding failed/.test(answer.reason)
       throw new GatewayError(
-        saidRefused ? 'E_FORWARD_REFUSED' : 'E_CONNECT',
-        saidRefused
-          ? `the server refuses to listen on ${where}`
-          : `ssh: ${answer.stderr.trim().split('\n').at(-1) ?? ''}`,
+        isRefused ? 'E_FORWARD_REFUSED' : 'E_CONNECT',
+        isRefused ? `the server refuses to listen on ${where}` : `ssh: ${answer.reason}`,
         { details: { host: bind.host, port: bind.port, ...refusalKind(this.parts.ssh.facts.remoteSaid) } },
       )
     }
-    this.#spec = spec
-    const allocated = bind.port === 0 ? Number(answer.stdout.trim()) : bind.port
-    if (!(allocated > 0)) throw new GatewayError('E_CONNECT', `ssh does not say which port it got: ${answer.stdout}`)
+    this.#forward = forward
+    const allocated = bind.port === 0 ? answer.port : bind.port
+    if (allocated === undefined) throw new GatewayError('E_CONNECT', 'ssh does not say which port it got')
     return { host: bind.host, port: allocated }
   }
 
   async unlisten(): Promise<void> {
-    const spec = this.#spec
-    this.#spec = undefined
-    if (spec !== undefined && !this.parts.ssh.gone) await this.#ask('cancel', ['-R', spec]).catch(() => {})
+    const forward = this.#forward
+    this.#forward = undefined
+    if (forward !== undefined && !this.parts.ssh.gone) await this.#ask({ ask: 'cancel', ...forward }).catch(() => {})
   }
 
   async dial(target: HostPort, signal: AbortSignal): Promise<Duplex> {
@@ -117,7 +116,7 @@ export class OpensshLink implements TunnelLink {
     if (ssh.gone) return
     this.#reason ??= 'closed by us'
     const exit = async (): Promise<void> => {
-      await control.request('exit', [], timeoutMs)
+      await control.request({ ask: 'exit' }, timeoutMs)
       await ssh.exited
     }
     await withDeadline(clock, timeoutMs, 'ending ssh', exit).catch(() => ssh.kill())
@@ -150,9 +149,9 @@ export class OpensshLink implements TunnelLink {
     stream.once('close', () => this.#streams.delete(stream))
   }
 
-  async #ask(command: 'forward' | 'cancel', args: readonly string[]): ReturnType<OpensshControl['request']> {
+  async #ask(request: MuxRequest): Promise<MuxAnswer> {
     try {
-      return await this.parts.control.request(command, args, this.parts.timings.forwardTimeoutMs)
+      return await this.parts.control.request(request, this.parts.timings.forwardTimeoutMs)
     } catch (error) {
       if (error instanceof GatewayError && error.code === 'E_DEADLINE') this.destroy(error.message)
       throw error
