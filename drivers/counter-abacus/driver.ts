@@ -1,12 +1,11 @@
 import { z } from 'zod'
 import { sleep } from '../../src/base/clock.js'
 import { GatewayError, messageOf } from '../../src/base/errors.js'
-import type { Device, DeviceEvent, Driver, DriverContext } from '../../src/device/contract.js'
+import { type Counts, createCounterDevice } from '../../src/device/coincidence-counter.js'
+import type { Device, Driver, DriverContext } from '../../src/device/contract.js'
 import { Dialogue, type Question } from '../../src/device/dialogue.js'
 import { parseOptions, wholeNumber } from '../../src/device/driver-options.js'
-import { createEventHub } from '../../src/device/event-hub.js'
-import { type Conversation, SerialSession, type SessionHandle } from '../../src/device/serial-session.js'
-import { createVisibility } from '../../src/device/visibility.js'
+import type { Conversation, SessionHandle } from '../../src/device/serial-session.js'
 import { descriptor } from './descriptor.js'
 import {
   AFTER_IDENTIFY_MS,
@@ -24,7 +23,7 @@ const ANSWER_MS = 1_000
 const DRAIN_MS = 50
 const LONGEST_DRAIN_MS = 2_000
 const TRIES = 3
-const COUNTERS = ['A', 'B', 'C', 'D', 'AB'] as const
+const INPUTS = ['A', 'B', 'C', 'D'] as const
 
 const optionsSchema = z
   .strictObject({
@@ -48,18 +47,15 @@ type AbacusOptions = z.output<typeof optionsSchema>
 
 class AbacusConversation implements Conversation {
   readonly #dialogue: Dialogue
-  readonly #visibility
   #dataId: number | undefined
 
   constructor(
     private readonly handle: SessionHandle,
     private readonly context: DriverContext,
     private readonly options: AbacusOptions,
-    private readonly emit: (event: DeviceEvent) => void,
-    private readonly latest: Map<string, number>,
+    private readonly counts: Counts,
   ) {
     this.#dialogue = new Dialogue(handle.transport, context.clock, undefined, (ms) => handle.roundTrip(ms))
-    this.#visibility = createVisibility(options.visibilitySamples)
   }
 
   onData(chunk: Uint8Array): void {
@@ -99,15 +95,8 @@ class AbacusConversation implements Conversation {
   }
 
   async #count(signal: AbortSignal): Promise<void> {
-    for (const counter of COUNTERS) {
-      const value = await this.#read(REGISTERS[counter], signal)
-      this.latest.set(counter, value)
-      this.emit({ type: 'figure', path: ['Counter', counter], value, unit: 'count' })
-    }
-    const percent = this.#visibility.push(this.latest.get('AB') ?? 0)
-    if (percent === undefined) return
-    this.latest.set('visibilityPercent', percent)
-    this.emit({ type: 'figure', path: ['Alignment', 'Visibility'], value: percent, unit: 'percent' })
+    for (const counter of INPUTS) this.counts.single(counter, await this.#read(REGISTERS[counter], signal))
+    this.counts.coincidences('AB', await this.#read(REGISTERS.AB, signal))
   }
 
   async #read(address: number, signal: AbortSignal): Promise<number> {
@@ -137,27 +126,12 @@ class AbacusConversation implements Conversation {
 }
 
 function create(context: DriverContext): Device {
-  const { device, io, clock, random, log } = context
   const options = parseOptions('driver counter-abacus', optionsSchema, context.options)
-  const hub = createEventHub(log)
-  const latest = new Map<string, number>()
-  const session = new SerialSession({
-    path: device,
-    settings: { baudRate: BAUD },
-    io,
-    clock,
-    random,
-    log,
-    begin: (handle) => new AbacusConversation(handle, context, options, (event) => hub.emit(event), latest),
-    silentAfterMs: options.silentAfterMs,
-    ...(options.stableFolder === undefined ? {} : { stableFolder: options.stableFolder }),
+  return createCounterDevice(context, {
+    ...options,
+    baudRate: BAUD,
+    begin: (handle, counts) => new AbacusConversation(handle, context, options, counts),
   })
-  return {
-    state: session.state,
-    facts: () => ({ ...session.facts(), ...Object.fromEntries(latest) }),
-    subscribe: (listener) => hub.subscribe(listener),
-    run: (signal) => session.run(signal),
-  }
 }
 
 export const driver: Driver = { descriptor, create }

@@ -1,12 +1,11 @@
 import { z } from 'zod'
 import { sleep } from '../../src/base/clock.js'
 import { GatewayError } from '../../src/base/errors.js'
-import type { Device, DeviceEvent, Driver, DriverContext } from '../../src/device/contract.js'
+import { type Counts, createCounterDevice } from '../../src/device/coincidence-counter.js'
+import type { Device, Driver, DriverContext } from '../../src/device/contract.js'
 import { Dialogue, lineReader } from '../../src/device/dialogue.js'
 import { decimalNumber, onOff, parseOptions, wholeNumber } from '../../src/device/driver-options.js'
-import { createEventHub } from '../../src/device/event-hub.js'
-import { type Conversation, SerialSession, type SessionHandle } from '../../src/device/serial-session.js'
-import { createVisibility } from '../../src/device/visibility.js'
+import type { Conversation, SessionHandle } from '../../src/device/serial-session.js'
 import { descriptor } from './descriptor.js'
 import {
   BAUD,
@@ -49,17 +48,14 @@ type Cc1Options = z.output<typeof optionsSchema>
 
 class Cc1Conversation implements Conversation {
   readonly #dialogue: Dialogue
-  readonly #visibility
 
   constructor(
     private readonly handle: SessionHandle,
     private readonly context: DriverContext,
     private readonly options: Cc1Options,
-    private readonly emit: (event: DeviceEvent) => void,
-    private readonly latest: Map<string, number>,
+    private readonly counts: Counts,
   ) {
     this.#dialogue = new Dialogue(handle.transport, context.clock, undefined, (ms) => handle.roundTrip(ms))
-    this.#visibility = createVisibility(options.visibilitySamples)
   }
 
   onData(chunk: Uint8Array): void {
@@ -82,11 +78,12 @@ class Cc1Conversation implements Conversation {
     await this.#configure(firmware, signal)
     const dwell = dwellSeconds(await this.#ask('DWEL?', signal), firmware)
     if (dwell === undefined || dwell > MOST_DWELL_SECONDS) throw new GatewayError('E_DEVICE_PROTOCOL', 'no dwell time')
-    this.latest.set('dwellMs', dwell * 1_000)
+    this.counts.setting('dwellMs', dwell * 1_000)
     this.handle.identified(`Qubitekk CC1, firmware ${firmware}`)
     while (!signal.aborted) {
       await sleep(clock, dwell * 1_000, signal)
-      for (const counter of ['C1', 'C2', 'CO'] as const) await this.#count(counter, signal)
+      for (const counter of ['C1', 'C2'] as const) this.counts.single(counter, await this.#count(counter, signal))
+      this.counts.coincidences('CO', await this.#count('CO', signal))
       this.handle.alive()
     }
   }
@@ -99,19 +96,13 @@ class Cc1Conversation implements Conversation {
     if (gate !== undefined) await this.#tell(gateCommand(gate, firmware), signal)
   }
 
-  async #count(counter: Counter, signal: AbortSignal): Promise<void> {
+  async #count(counter: Counter, signal: AbortSignal): Promise<number> {
     const answer = await this.#ask(countQuery(counter), signal)
     const count = parseNumber(answer)
     if (count === undefined || count < 0) {
       throw new GatewayError('E_DEVICE_PROTOCOL', `${countQuery(counter)}: "${answer.slice(0, 40)}" is no count`)
     }
-    this.latest.set(counter, count)
-    this.emit({ type: 'figure', path: ['Counter', counter], value: count, unit: 'count' })
-    if (counter !== 'CO') return
-    const percent = this.#visibility.push(count)
-    if (percent === undefined) return
-    this.latest.set('visibilityPercent', percent)
-    this.emit({ type: 'figure', path: ['Alignment', 'Visibility'], value: percent, unit: 'percent' })
+    return count
   }
 
   async #tell(bytes: Uint8Array, signal: AbortSignal): Promise<void> {
@@ -125,27 +116,13 @@ class Cc1Conversation implements Conversation {
 }
 
 function create(context: DriverContext): Device {
-  const { device, io, clock, random, log } = context
   const options = parseOptions('driver counter-cc1', optionsSchema, context.options)
-  const hub = createEventHub(log)
-  const latest = new Map<string, number>()
-  const session = new SerialSession({
-    path: device,
-    settings: { baudRate: BAUD },
-    io,
-    clock,
-    random,
-    log,
-    begin: (handle) => new Cc1Conversation(handle, context, options, (event) => hub.emit(event), latest),
+  return createCounterDevice(context, {
+    ...options,
+    baudRate: BAUD,
     silentAfterMs: 5_000 + 3 * 1_000 * (options.dwellS ?? 10),
-    ...(options.stableFolder === undefined ? {} : { stableFolder: options.stableFolder }),
+    begin: (handle, counts) => new Cc1Conversation(handle, context, options, counts),
   })
-  return {
-    state: session.state,
-    facts: () => ({ ...session.facts(), ...Object.fromEntries(latest) }),
-    subscribe: (listener) => hub.subscribe(listener),
-    run: (signal) => session.run(signal),
-  }
 }
 
 export const driver: Driver = { descriptor, create }
