@@ -33,6 +33,13 @@ export function faultNumber(fault: string, text: string | undefined, fallback: n
   throw new GatewayError('E_USAGE', `fault ${fault}: "${text}" is no whole number`)
 }
 
+/** One byte of `bytes`, which holds some, becomes another one. */
+export function changeOneByte(bytes: Uint8Array, random: Random): void {
+  const [place = 0, change = 0] = random.bytes(2)
+  const at = place % bytes.length
+  bytes[at] = (bytes[at] ?? 0) ^ (1 + (change % 255))
+}
+
 export interface FaultyLineOptions {
   line: DeviceLine
   clock: Clock
@@ -104,9 +111,7 @@ export class FaultyLine {
     if (this.#corrupt > 0) {
       this.#corrupt -= 1
       this.#counts.corrupted += 1
-      const [place = 0, change = 0] = this.options.random.bytes(2)
-      const at = place % bytes.length
-      bytes[at] = (bytes[at] ?? 0) ^ (1 + (change % 255))
+      changeOneByte(bytes, this.options.random)
     }
     if (this.#unplugMs !== undefined) {
       const downMs = this.#unplugMs

@@ -3,7 +3,7 @@ import { GatewayError } from '../base/errors.js'
 import type { Random } from '../base/random.js'
 import type { UsbPlug } from '../io/usb-memory.js'
 import type { FaultDescription } from './emulator-contract.js'
-import { faultNumber } from './faulty-line.js'
+import { changeOneByte, faultNumber } from './faulty-line.js'
 
 /** The faults of any emulated device on a USB cable. A packet is one unit that it sends or takes. */
 export const USB_FAULTS: readonly FaultDescription[] = [
@@ -87,9 +87,7 @@ export class FaultyUsb {
     if (left.corrupt > 0 && bytes.length > 0) {
       left.corrupt -= 1
       this.#counts.corrupted += 1
-      const [place = 0, change = 0] = this.options.random.bytes(2)
-      const at = place % bytes.length
-      bytes[at] = (bytes[at] ?? 0) ^ (1 + (change % 255))
+      changeOneByte(bytes, this.options.random)
     }
     if (left.split === 0) return bytes
     left.split -= 1
