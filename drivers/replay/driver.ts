@@ -10,6 +10,7 @@ import { T2Reader } from '../../src/device/event-formats/epoch-tags.js'
 import { openStream, type OpenedStream } from '../../src/device/event-formats/open-stream.js'
 import { createEventHub, type EventHub } from '../../src/device/event-hub.js'
 import { descriptor } from './descriptor.js'
+import { readEpochBits, type EpochBits } from './epoch-bits.js'
 import { parseReplayOptions, type ReplayOptions } from './options.js'
 
 /** Detections are handed on in pieces of so much recorded time: a slow source's batch may last for hours. */
@@ -68,6 +69,7 @@ class ReplayDevice implements Device {
     const path = this.context.device
     this.state.set({ state: 'opening' })
     await requireFile(path)
+    const bits = this.options.bits === undefined ? undefined : await readEpochBits(this.options.bits, signal)
     const file = createReadStream(path, { highWaterMark: CHUNK_BYTES })
     try {
       const stream = await openStream(file, {
@@ -83,17 +85,22 @@ class ReplayDevice implements Device {
       if (this.#counters.rounds > 0) this.#emit({ type: 'gap', reason: 'the recording begins again' })
       this.#counters.rounds += 1
       // Times of a further round go on behind the last one.
-      const queue = new EventQueue(opened, this.#firstPs === undefined ? 0n : this.#lastPs - this.#firstPs)
+      const queue = new EventQueue(
+        opened,
+        this.#firstPs === undefined ? 0n : this.#lastPs - this.#firstPs,
+        bits?.patternOf,
+      )
       this.#anchor = undefined
       const discards = new DiscardTeller((event) => this.#hub.emit(event))
       const dummiesBefore = this.#counters.dummies
       await stream.read(queue, undefined, async () => {
-        requirePatterns(opened.reader, path)
+        requirePatterns(opened.reader, path, bits)
         discards.tell(opened.reader.tally)
         this.#counters.dummies = dummiesBefore + opened.reader.tally.dummies
         for (const event of queue.events.splice(0)) await this.#handOn(event, identity, signal)
       })
     } finally {
+      bits?.wipe()
       file.destroy()
     }
   }
@@ -172,16 +179,30 @@ function requireTags(stream: OpenedStream, path: string): Extract<OpenedStream['
   })
 }
 
-/** Of T2 files only those of the service protocol name the detector that clicked: their base bits are the pattern. */
-function requirePatterns(reader: TagReader, path: string): void {
-  if (!(reader instanceof T2Reader) || reader.header === undefined) return
-  const [, baseBits = 0, protocol = 0] = reader.header.fields
+/**
+ * T2 files of the service protocol name the detector that clicked: their base bits are the pattern. Those of BB84 do so
+ * together with a file of bits.
+ */
+function requirePatterns(reader: TagReader, path: string, bits: EpochBits | undefined): void {
+  const header = reader instanceof T2Reader ? reader.header : undefined
+  if (bits !== undefined) {
+    if (header !== undefined) return bits.requireFit(header, path)
+    if (reader instanceof T2Reader) return
+    throw new GatewayError('E_CONFIG', `${path}: bits belong to t2 files alone`, { remedy: 'leave "bits" away' })
+  }
+  if (header === undefined) return
+  const [, baseBits = 0, protocol = 0] = header.fields
   if (baseBits === 4 && protocol === 0) return
   throw new GatewayError(
     'E_CONFIG',
     `${path}: a t2 file of protocol ${protocol} with ${baseBits} base bits holds times and bases; ` +
       'which detector clicked is not in it',
-    { remedy: REFUSED_REMEDY },
+    {
+      remedy:
+        protocol === 1 && baseBits === 1
+          ? 'name the T3 file of the same epoch and side with --driver-option bits=FILE'
+          : REFUSED_REMEDY,
+    },
   )
 }
 

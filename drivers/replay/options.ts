@@ -10,6 +10,7 @@ const schema = z.strictObject({
   source: z.enum(['card', 'tdc1']).optional(),
   'lost-wraps': z.enum(['auto', 'card', 'tdc1', 'none']).optional(),
   loop: onOff.prefault('off'),
+  bits: z.string().min(1).optional(),
 })
 
 /** `format`, `source`, `lostWraps`: as for `qkd-gw decode`. `loop`: begin again at the end, behind a gap. */
@@ -19,6 +20,8 @@ export interface ReplayOptions {
   format: FormatName | undefined
   settings: FormatSettings
   loop: boolean
+  /** T3 file with the bits of the T2 file that is played. */
+  bits: string | undefined
 }
 
 /** Throws E_CONFIG. */
@@ -29,5 +32,6 @@ export function parseReplayOptions(options: Readonly<Record<string, string>>): R
     format: found.format,
     settings: { source: found.source, lostWraps: found['lost-wraps'] },
     loop: found.loop,
+    bits: found.bits,
   }
 }

@@ -54,6 +54,8 @@ export class EventQueue implements TagSink {
   constructor(
     private readonly opened: Extract<OpenedFormat, { kind: 'tags' }>,
     private readonly offsetPs = 0n,
+    /** The input pattern of each detection, asked in the file's order. */
+    private readonly patternOf = inputPattern(opened),
   ) {}
 
   /** Time of the last detection, offset included. */
@@ -62,7 +64,7 @@ export class EventQueue implements TagSink {
   }
 
   tags(batch: TagBatch): void {
-    const patternOf = inputPattern(this.opened)
+    const { patternOf } = this
     const made = toPsTags(batch, this.opened.reader.unit, {
       offsetPs: this.offsetPs,
       ...(patternOf === undefined ? {} : { patternOf }),

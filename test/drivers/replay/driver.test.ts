@@ -138,6 +138,40 @@ describe('a recording as a device', () => {
     expect(deaf.times).toEqual([])
   })
 
+  it('plays a T2 file of BB84 whose bits are in a T3 file: the detectors that clicked', async () => {
+    const simulated = join(RECORDINGS, 'simulated-pair')
+    const whole = make(join(simulated, 'alice.Aa1X.ts'), { speed: 'full' })
+    const { ear: all } = run(whole)
+    await over(whole)
+    const device = make(join(simulated, 'epochs-key/t2/c758fa48'), {
+      speed: 'full',
+      bits: join(simulated, 'epochs-key/t3a/c758fa48'),
+    })
+    const { ear } = run(device)
+    await over(device)
+    expect(ear.times).toHaveLength(0x111b)
+    // What clicked at several detectors stands in these files as a click of the first.
+    const written = all.patterns.map((pattern) => ([1, 2, 4, 8].includes(pattern) ? pattern : 1))
+    expect(ear.patterns).toEqual(written.slice(0, 0x111b))
+  })
+
+  it('refuses bits of another epoch, of another number of events, and for files that need none', async () => {
+    const simulated = join(RECORDINGS, 'simulated-pair')
+    const refusal = (file: string, bits: string): Promise<unknown> =>
+      make(join(simulated, file), { speed: 'full', bits: join(simulated, bits) })
+        .run(new AbortController().signal)
+        .then(() => 'played', String)
+    expect(await refusal('epochs-key/t2/c758fa48', 'epochs-key/t3a/c758fa49')).toMatch(/it is of epoch c758fa49/)
+    // After sifting.
+    expect(await refusal('epochs-key/t2/c758fa48', 'epochs-key/t3b/c758fa48')).toMatch(/430 bits, and .* 4379 events/)
+    expect(await refusal('epochs-service/t2/c758fa48', 'epochs-key/t3a/c758fa48')).toMatch(
+      /protocol 0 with 4 base bits/,
+    )
+    expect(await refusal('epochs-service/t2/c758fa48', 'epochs-service/t3a/c758fa48')).toMatch(/4 bits an entry/)
+    expect(await refusal('alice.Aa1X.ts', 'epochs-key/t3a/c758fa48')).toMatch(/bits belong to t2 files alone/)
+    expect(await refusal('epochs-key/t2/c758fa48', 'no/such/file')).toMatch(/no such file/)
+  })
+
   it('that is missing, of no known format, or without detections is refused by name', async () => {
     const refuse = (file: string, options: Record<string, string> = {}) =>
       make(file, options).run(new AbortController().signal)
