@@ -49,6 +49,9 @@ export async function largeStep(subject: Measured): Promise<Result> {
   }
 }
 
+const LOST_REMEDY =
+  'connections to the listener are dropped: look for a limit on new connections in a firewall on the way, and at the load of the server'
+
 /** Median and worst of some small calls, each over a connection of its own. */
 export async function latencyStep(subject: Measured): Promise<Result> {
   const times: number[] = []
@@ -59,12 +62,20 @@ export async function latencyStep(subject: Measured): Promise<Result> {
   times.sort((a, b) => a - b)
   const medianMs = times[Math.floor(times.length / 2)]
   const worstMs = times.at(-1)
-  if (medianMs === undefined || worstMs === undefined) return { result: 'failed', found: 'no call came back' }
+  if (medianMs === undefined || worstMs === undefined) {
+    return { result: 'failed', found: 'no call came back', remedy: LOST_REMEDY }
+  }
   const found = `${medianMs.toFixed(1)} ms at the median, ${worstMs.toFixed(1)} ms at worst, of ${times.length} of ${LATENCY_CALLS} calls${viaWords(subject)}`
-  const lost = times.length < LATENCY_CALLS
+  const remedy =
+    times.length < LATENCY_CALLS
+      ? LOST_REMEDY
+      : medianMs >= DELAYED_ACK_MS
+        ? "no wonder on a long way; on a short one it may be Nagle's algorithm, which sshd from August 2025 on leaves off"
+        : undefined
   return {
-    result: lost || medianMs >= DELAYED_ACK_MS ? 'doubtful' : 'ok',
+    result: remedy === undefined ? 'ok' : 'doubtful',
     found,
+    ...(remedy === undefined ? {} : { remedy }),
     facts: {
       medianMs: Math.round(medianMs * 10) / 10,
       worstMs: Math.round(worstMs * 10) / 10,
@@ -81,6 +92,8 @@ export async function throughputStep(subject: Measured): Promise<Result> {
     return {
       result: 'failed',
       found: `8 MiB did not come through: ${typeof there === 'string' ? there : String(back)}`,
+      remedy:
+        'the line carries less than 0.4 MB/s, or something on the way cuts long transfers: single keys come through, a backlog may not',
     }
   }
   const speed = (ms: number): number => Math.round((THROUGHPUT_BYTES / 1e6 / (ms / 1_000)) * 10) / 10

@@ -49,10 +49,14 @@ class Walk {
     return step.result !== 'failed'
   }
 
+  skip(name: StepName, why: string): void {
+    this.steps.push(skipped(name, why))
+  }
+
   /** All that were not reached. */
   finish(why: string): CheckStep[] {
     const done = new Set(this.steps.map((step) => step.name))
-    for (const name of CHECK_STEPS) if (!done.has(name)) this.steps.push(skipped(name, why))
+    for (const name of CHECK_STEPS) if (!done.has(name)) this.skip(name, why)
     return this.steps
   }
 }
@@ -253,9 +257,10 @@ async function useListener(walk: Walk, subject: CheckSubject): Promise<void> {
   })
   if (!proof.proven) return
   const measured: CheckSubject & { via: 'here' | 'ssh' } = { ...subject, via: proof.via }
-  await walk.step('large messages', () => largeStep(measured))
+  const isWide = await walk.step('large messages', () => largeStep(measured))
   await walk.step('latency', () => latencyStep(measured))
-  await walk.step('throughput', () => throughputStep(measured))
+  if (isWide) await walk.step('throughput', () => throughputStep(measured))
+  else walk.skip('throughput', 'less does not come through already')
 }
 
 function messageOfProof(proof: { error: GatewayError } | { linkDead: true }): string {

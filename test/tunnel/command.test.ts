@@ -1,42 +1,16 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { PassThrough } from 'node:stream'
-import { Command } from 'commander'
 import { describe, expect, it } from 'vitest'
-import { systemClock } from '../../src/base/clock.js'
 import { codeOf } from '../../src/base/errors.js'
-import { systemRandom } from '../../src/base/random.js'
-import type { CliEnvironment } from '../../src/cli/environment.js'
-import { addTunnelCommand } from '../../src/cli/tunnel.js'
 import type { CheckStep } from '../../src/tunnel/check-step.js'
 import { CHECK_STEPS } from '../../src/tunnel/check.js'
-import { alone, onCleanup, runTunnel, tempFolder } from './bench-tunnel.js'
+import { alone, onCleanup, runTunnel } from './bench-tunnel.js'
+import { check, tunnel } from './tunnel-command.js'
 import { freePort, startRealSshd, type RealSshd } from './real-sshd.js'
 import net from 'node:net'
 import { once } from 'node:events'
 
 const ALIVE = ['ClientAliveInterval 1', 'ClientAliveCountMax 1', 'GatewayPorts clientspecified']
-
-async function tunnel(...args: string[]): Promise<{ text: string; exitCode: number | undefined }> {
-  const stdout = new PassThrough()
-  const folder = tempFolder()
-  let exitCode: number | undefined
-  const env: CliEnvironment = {
-    stdin: process.stdin,
-    stdout: Object.assign(stdout, { fd: 1 as const }) as unknown as NodeJS.WriteStream,
-    stderr: process.stderr,
-    env: { HOME: folder },
-    cwd: folder,
-    clock: systemClock,
-    random: systemRandom,
-    signal: new AbortController().signal,
-    setExitCode: (code) => (exitCode = code),
-  }
-  const program = new Command().exitOverride()
-  addTunnelCommand(program, env)
-  await program.parseAsync(['tunnel', ...args], { from: 'user' })
-  return { text: String(stdout.read() ?? ''), exitCode }
-}
 
 function fingerprintIn(text: string): string {
   return /SHA256:[A-Za-z0-9+/]{43}/.exec(text)?.[0] ?? ''
@@ -170,17 +144,6 @@ describe.concurrent('qkd-gw tunnel server-config', () => {
 })
 
 describe.concurrent('qkd-gw tunnel check', () => {
-  async function check(
-    sshd: RealSshd,
-    ...args: string[]
-  ): Promise<{ steps: CheckStep[]; exitCode: number | undefined }> {
-    const { text, exitCode } = await tunnel(
-      ...['check', `${sshd.user}@127.0.0.1:${sshd.port}`, '-i', sshd.keyFile, '--known-hosts', sshd.knownHosts],
-      ...['--json', ...args],
-    )
-    return { steps: (JSON.parse(text) as { steps: CheckStep[] }).steps, exitCode }
-  }
-
   it(
     'walks all steps, measures, and gives the listener back',
     alone(async () => {
