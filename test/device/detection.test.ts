@@ -182,6 +182,51 @@ describe('finding devices without opening them', () => {
   })
 })
 
+describe('what is in the way of a device', () => {
+  const hintsOf = async (change: Partial<DetectionOptions> = {}): Promise<ReadonlyMap<string, string>> => {
+    const [device] = await detectDevices({ ...options(), ...change })
+    return new Map(device?.hints.map(({ kind, remedy }) => [kind, remedy]))
+  }
+
+  it('is the group of the port, which the user is to join', async () => {
+    attach('1-1', { tty: 'ttyACM0', byId, usb: tdc1 })
+    put('etc/passwd', 'lab:x:4242:4242::/home/lab:/bin/sh\n')
+    put('etc/group', `serial-users:x:${process.getegid?.() ?? 0}:\nlab:x:4242:\n`)
+    const hints = await hintsOf({ identity: { uid: 4_242, gids: [4_242] } })
+    expect(hints.get('permission')).toBe('sudo usermod -aG serial-users lab, then log in anew')
+    expect((await hintsOf()).has('permission')).toBe(false)
+  })
+
+  it('is ModemManager, unless udev has told it to leave this very port alone', async () => {
+    attach('1-1', { tty: 'ttyACM0', byId, usb: tdc1 })
+    expect((await hintsOf()).has('modem-manager')).toBe(false)
+    put('proc/612/comm', 'ModemManager\n')
+    expect((await hintsOf()).get('modem-manager')).toContain('92-qkd-gw.rules')
+    // A plain file stands for the node: its numbers are 0 and 0.
+    put('run/udev/data/c0:0', 'E:ID_BUS=usb\nE:ID_MM_DEVICE_IGNORE=1\n')
+    expect((await hintsOf()).has('modem-manager')).toBe(false)
+  })
+
+  it('is brltty where it is installed, for the converters that it takes and no others', async () => {
+    put('etc/udev/rules.d/85-brltty.rules')
+    attach('1-1', { tty: 'ttyUSB0', usb: { idVendor: '10c4', idProduct: 'ea60', product: 'CP2102 USB to UART' } })
+    expect((await hintsOf()).get('brltty')).toContain('sudo apt remove brltty')
+    rmSync(join(root, 'sys'), { recursive: true })
+    attach('1-2', { tty: 'ttyACM0', byId, usb: tdc1 })
+    expect((await hintsOf()).has('brltty')).toBe(false)
+  })
+
+  it('is a module that is not loaded, by the kind of the device, until a driver has taken it', async () => {
+    const known = [driverNamed('counter', { ...ftdi, score: 60 })]
+    attach('1-1', { usb: { idVendor: '0403', idProduct: '6001', product: 'FT232R USB UART' } })
+    put('sys/devices/pci/usb1/1-1/1-1:1.0/bInterfaceClass', 'ff\n')
+    expect((await hintsOf({ catalogue: known })).get('kernel-driver')).toBe('sudo modprobe ftdi_sio')
+    link(join(root, 'sys/bus/usb/drivers/usbfs'), 'sys/devices/pci/usb1/1-1/1-1:1.0/driver')
+    mkdirSync(join(root, 'sys/bus/usb/drivers/usbfs'), { recursive: true })
+    expect((await hintsOf({ catalogue: known })).has('kernel-driver')).toBe(false)
+  })
+})
+
 describe('choosing a driver that was not named', () => {
   it('takes the one that fits, by stable name or by node', async () => {
     attach('1-1', { tty: 'ttyACM0', byId, usb: tdc1 })
