@@ -8,8 +8,7 @@ export const descriptor: DriverDescriptor = {
   bytesPerKey: 16,
   keyBytesOption: 'key-bytes',
   notSecretBecause: 'the photons of a dummy pair are ordinary messages that anyone on the way can read',
-  // There is no hardware of this kind.
-  exercisedOnHardware: false,
+  exercisedOnHardware: 'no hardware of its kind',
   usb: [],
   schemes: ['dummy'],
 }

@@ -52,6 +52,7 @@ export const osRandom: DriverDescriptor = {
   name: 'os-random',
   title: "The operating system's random source",
   kind: 'random',
+  exercisedOnHardware: 'no hardware of its kind',
   usb: [],
   schemes: ['os-random'],
 }

@@ -7,7 +7,7 @@ export const descriptor: DriverDescriptor = {
   kind: 'replay',
   bytesPerKey: 32,
   notSecretBecause: 'the detections come from a file',
-  exercisedOnHardware: false,
+  exercisedOnHardware: 'no hardware of its kind',
   usb: [],
   schemes: ['replay'],
 }

@@ -11,7 +11,7 @@ import { openStream, type OpenedStream } from '../../src/device/event-formats/op
 import { createEventHub, type EventHub } from '../../src/device/event-hub.js'
 import { descriptor } from './descriptor.js'
 import { readEpochBits, type EpochBits } from './epoch-bits.js'
-import { parseReplayOptions, type ReplayOptions } from './options.js'
+import { inDriverOptions, parseReplayOptions, type ReplayOptions } from './options.js'
 
 /** Detections are handed on in pieces of so much recorded time: a slow source's batch may last for hours. */
 const SLICE_PS = 20_000_000_000n
@@ -99,6 +99,8 @@ class ReplayDevice implements Device {
         this.#counters.dummies = dummiesBefore + opened.reader.tally.dummies
         for (const event of queue.events.splice(0)) await this.#handOn(event, identity, signal)
       })
+    } catch (error) {
+      throw inDriverOptions(error)
     } finally {
       bits?.wipe()
       file.destroy()

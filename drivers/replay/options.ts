@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { GatewayError } from '../../src/base/errors.js'
 import { onOff, parseOptions } from '../../src/device/driver-options.js'
 import { FORMAT_NAMES, type FormatName } from '../../src/device/event-formats/format-names.js'
 import type { FormatSettings } from '../../src/device/event-formats/formats.js'
@@ -22,6 +23,16 @@ export interface ReplayOptions {
   loop: boolean
   /** T3 file with the bits of the T2 file that is played. */
   bits: string | undefined
+}
+
+/** The remedy of an E_FORMAT, which names the flags of `qkd-gw decode`, in words of this driver's options. */
+export function inDriverOptions(error: unknown): unknown {
+  if (!(error instanceof GatewayError) || error.code !== 'E_FORMAT' || error.remedy === undefined) return error
+  const remedy = error.remedy.replaceAll(
+    /--(format|source)(?: (a0|card|tdc1|t\d)\b)?/g,
+    (_flag, option: string, value = '…') => `--driver-option ${option}=${value}`,
+  )
+  return new GatewayError(error.code, error.message, { remedy, details: error.details, cause: error })
 }
 
 /** Throws E_CONFIG. */

@@ -233,7 +233,12 @@ async function runTrace(device: string | undefined, flags: TraceFlags, env: CliE
     await traceLive(device, flags, env)
   } catch (error) {
     if (env.signal.aborted) return
-    throw error instanceof GatewayError ? error : new GatewayError('E_DEVICE_IO', `${device}: ${messageOf(error)}`)
+    if (!(error instanceof GatewayError)) throw new GatewayError('E_DEVICE_IO', `${device}: ${messageOf(error)}`)
+    if (error.code !== 'E_DEVICE_NOT_A_DEVICE') throw error
+    throw new GatewayError(error.code, error.message, {
+      remedy: `${error.remedy ?? ''}; a recorded trace is shown with --replay ${device}`,
+      details: error.details,
+    })
   }
 }
 

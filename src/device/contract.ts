@@ -112,7 +112,7 @@ export interface DriverDescriptor {
   /** Undefined where keys are secret; otherwise why they are not (emulator, demonstrator), shown in every status. */
   readonly notSecretBecause?: string
   /** False until the driver has run on the real device. */
-  readonly exercisedOnHardware: boolean
+  readonly exercisedOnHardware: boolean | 'no hardware of its kind'
   readonly usb: readonly UsbMatch[]
   /** Schemes such as `dummy:` or `replay:` that name this driver in the device argument. */
   readonly schemes?: readonly string[]

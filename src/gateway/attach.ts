@@ -117,7 +117,7 @@ function announce(plan: Plan, configFile: string | undefined, log: Logger): void
     { id, device: name, driver: descriptor.name, side, config: configFile, stateFolder: plan.stateFolder },
     `attaching ${name} as ${id}: ${descriptor.title}, ${side}`,
   )
-  if (!descriptor.exercisedOnHardware) {
+  if (descriptor.exercisedOnHardware === false) {
     log.info(`driver ${descriptor.name}: tested against its emulator, never exercised on the real device`)
   }
   for (const warning of plan.warnings) log.warn(warning)

@@ -180,7 +180,14 @@ describe('a recording as a device', () => {
       message: expect.stringMatching(/none: no recording there/) as string,
     })
     await writeFile(join(folder, 'text'), 'hello\n')
-    await expect(refuse(join(folder, 'text'))).rejects.toMatchObject({ code: 'E_FORMAT' })
+    await expect(refuse(join(folder, 'text'))).rejects.toMatchObject({
+      code: 'E_FORMAT',
+      remedy: expect.stringMatching(/^name it with --driver-option format=…: a0, a2/) as string,
+    })
+    await writeFile(join(folder, 'words'), '01118aa8\n01118ba8\n')
+    await expect(refuse(join(folder, 'words'))).rejects.toMatchObject({
+      remedy: expect.stringContaining('--driver-option format=a0 --driver-option source=card') as string,
+    })
     await writeFile(join(folder, 'bits'), encodeT3(1, true, 1, [0, 1, 1]))
     await expect(refuse(join(folder, 'bits'))).rejects.toMatchObject({
       code: 'E_CONFIG',
