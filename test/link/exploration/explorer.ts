@@ -1,4 +1,7 @@
 /** Walks every state of a small world once, and says what is wrong with the first bad one and how it came about. */
+import type { AgreementEvent } from '../../../src/link/agreement/events.js'
+import { transition, type Transition } from '../../../src/link/agreement/machine.js'
+import type { AgreementState } from '../../../src/link/agreement/state.js'
 import { actionsOf } from './actions.js'
 import { type Invariants, isLoud, sameStores } from './invariants.js'
 import type { Rules, World } from './parts.js'
@@ -14,26 +17,59 @@ export interface Exploration {
   readonly violation: { readonly what: string; readonly path: readonly string[] } | undefined
 }
 
+const NUMBER = Symbol('number')
+
 /** Gives equal parts of worlds equal small numbers: worlds share most of their parts, and each is looked at once. */
 class Numbering {
-  readonly #byObject = new WeakMap<object, number>()
   readonly #byText = new Map<string, number>()
+  readonly #first: object[] = []
 
   of(part: object): number {
-    const known = this.#byObject.get(part)
+    const known = (part as { [NUMBER]?: number })[NUMBER]
     if (known !== undefined) return known
+    const text = this.textOf(part)
+    let number = this.#byText.get(text)
+    if (number === undefined) {
+      number = this.#byText.size
+      this.#byText.set(text, number)
+      this.#first.push(part)
+    }
+    Object.defineProperty(part, NUMBER, { value: number })
+    return number
+  }
+
+  /** Equal for equal parts of one kind. */
+  textOf(part: object): string {
     let text = Array.isArray(part) ? '[' : '{'
     for (const value of Object.values(part) as unknown[]) {
       if (typeof value === 'object' && value !== null) text += `#${this.of(value)},`
       else text += `${typeof value === 'string' ? `"${value}"` : String(value)},`
     }
-    let number = this.#byText.get(text)
-    if (number === undefined) {
-      number = this.#byText.size
-      this.#byText.set(text, number)
+    return text
+  }
+
+  /** The first of all parts that are equal to this one. */
+  same<T extends object>(part: T): T {
+    return this.#first[this.of(part)] as T
+  }
+}
+
+type Run = (state: AgreementState, event: AgreementEvent) => Transition
+
+/** Worlds are many, what a gateway meets in them is not: each transition is worked out once. */
+function remembered(run: Run, parts: Numbering): Run {
+  const known = new WeakMap<AgreementState, Map<string, Transition>>()
+  return (state, event) => {
+    const results = known.get(state) ?? new Map<string, Transition>()
+    if (results.size === 0) known.set(state, results)
+    const name = parts.textOf(event)
+    let result = results.get(name)
+    if (result === undefined) {
+      const { state: next, effects } = run(state, event)
+      result = { state: parts.same(next), effects }
+      results.set(name, result)
     }
-    this.#byObject.set(part, number)
-    return number
+    return result
   }
 }
 
@@ -45,8 +81,9 @@ function keyOf(world: World, parts: Numbering): string {
   return `${numbers.join()},${connected ? 1 : 0},${faults},${late},${accepted},${world.verifiedSince.join('')},${protocolError ?? ''}`
 }
 
-export function explore(rules: Rules, invariants: Invariants, maxStates = Infinity): Exploration {
+export function explore(world: Rules, invariants: Invariants, maxStates = Infinity): Exploration {
   const parts = new Numbering()
+  const rules = { ...world, transition: remembered(world.transition ?? transition, parts) }
   const seen = new Set<string>()
   let ends = 0
   let equal = 0
