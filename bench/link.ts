@@ -14,6 +14,9 @@ const roundTripsMs = [0, 20, 100]
 /** Of the link's smallest batch by default, and the key that is given up for it. */
 const burstKeys = 17
 const bursts = 60
+/** Batches before those that are measured: a gateway runs for months, and its code is quick after some hundreds. */
+const warmBursts = 1_000
+const warmEveryUs = 15_000
 const warmMs = 2_000
 const steadyMs = 6_000
 const mostHeld = 60_000
@@ -23,6 +26,8 @@ const pingEveryMs = 2_100
 interface Bed {
   readonly gateways: readonly [BenchChild, BenchChild]
   readonly sites: readonly [BenchChild, BenchChild]
+  /** Once the gateways have met and are warm. */
+  lengthenWay(): void
   close(): void
 }
 
@@ -44,13 +49,13 @@ async function startBed(roundTripMs: number): Promise<Bed> {
     const [siteA, siteB] = await Promise.all(sites.map((site) => ask<string>(site, { do: 'listen' })))
     if (siteA === undefined || siteB === undefined) throw new Error('two sites are wanted')
     const left = await ask<string>(gateways[0], { do: 'start', siteAgent: siteA })
-    const way = roundTripMs === 0 ? undefined : await startDelayProxy(Number(left.split(':')[1]), roundTripMs / 2)
+    const way = roundTripMs === 0 ? undefined : await startDelayProxy(Number(left.split(':')[1]))
     if (way !== undefined) closing.push(() => way.close())
     const peerVia = way?.address ?? left
     const right = await ask<string>(gateways[1], { do: 'start', siteAgent: siteB, peerVia })
     await askSite(sites[0], { do: 'wait', device: left })
     await askSite(sites[1], { do: 'wait', device: right, peer: left })
-    return { gateways, sites, close }
+    return { gateways, sites, lengthenWay: () => way?.setOneWayMs(roundTripMs / 2), close }
   } catch (error) {
     close()
     throw error
@@ -72,12 +77,20 @@ function quantile(values: readonly number[], share: number): number {
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
-/** Until both SiteAgents have had the same number of batches, at least `least` of them. */
-async function settled(bed: Bed, least: number): Promise<readonly [TakenBatch[], TakenBatch[]]> {
+/** Bursts of keys at both gateways at once; when the last key of each was given, by gateway. */
+function give(bed: Bed, count: number, everyUs: number): Promise<number[][]> {
+  const fromUs = sharedUs() + 300_000
+  const request = { do: 'bursts', keys: burstKeys, bursts: count, fromUs, everyUs } as const
+  return Promise.all(bed.gateways.map((gateway) => ask<number[]>(gateway, request, 120_000)))
+}
+
+/** Until both SiteAgents have what came of `given` keys: all but the one that each batch costs. */
+async function settled(bed: Bed, given: number): Promise<readonly [TakenBatch[], TakenBatch[]]> {
+  const isAll = (list: readonly TakenBatch[]): boolean => list.reduce((sum, { keys }) => sum + keys + 1, 0) === given
   const untilMs = performance.now() + 20_000
   for (;;) {
     const batches = await batchesOf(bed)
-    if (batches[0].length >= least && batches[0].length === batches[1].length) return batches
+    if (batches.every(isAll)) return batches
     if (performance.now() > untilMs) {
       const report = await ask<unknown>(bed.gateways[0], { do: 'reporting' })
       throw new Error(`only ${batches[0].length} and ${batches[1].length} batches came: ${JSON.stringify(report)}`)
@@ -108,20 +121,16 @@ function skews([left, right]: readonly [readonly TakenBatch[], readonly TakenBat
 async function latencyFigures(roundTripMs: number): Promise<Figure[]> {
   const bed = await startBed(roundTripMs)
   try {
-    // The first batch proves the peer and warms everything up.
-    const warm = 10
-    const everyUs = Math.round((2.5 * roundTripMs + 40) * 1_000)
-    const fromUs = sharedUs() + 300_000
-    const request = { do: 'bursts', keys: burstKeys, bursts: bursts + warm, fromUs, everyUs } as const
-    const given = await Promise.all(bed.gateways.map((gateway) => ask<number[]>(gateway, request, 120_000)))
-    const batches = await settled(bed, bursts + warm)
+    await give(bed, warmBursts, warmEveryUs)
+    const warm = (await settled(bed, warmBursts * burstKeys))[0].length
+    bed.lengthenWay()
+    const given = await give(bed, bursts, Math.round((2.5 * roundTripMs + 40) * 1_000))
+    const all = await settled(bed, (warmBursts + bursts) * burstKeys)
+    const batches = [all[0].slice(warm), all[1].slice(warm)] as const
     const whole = batches.every((list) => list.every(({ keys }) => keys === burstKeys - 1))
     if (!whole) throw new Error('bursts were not batches of their own: this machine is too busy')
     const lateness = batches.map((list) =>
-      list.slice(warm).map(({ atUs }, index) => {
-        const lastUs = Math.max(...given.map((times) => times[warm + index] ?? Number.NaN))
-        return (atUs - lastUs) / 1_000
-      }),
+      list.map(({ atUs }, index) => (atUs - Math.max(...given.map((times) => times[index] ?? Number.NaN))) / 1_000),
     )
     const later = quantile(
       (lateness[0] ?? []).map((ms, index) => Math.max(ms, lateness[1]?.[index] ?? 0)),
@@ -130,7 +139,7 @@ async function latencyFigures(roundTripMs: number): Promise<Figure[]> {
     // As the gateways measure it themselves: what lies between is not the way alone, but gRPC at both ends as well.
     const measuredMs = await measuredRoundTripMs(bed)
     const goal = 2 * measuredMs + 10
-    const skew = skews(batches).slice(warm)
+    const skew = skews(batches)
     const skewGoal = measuredMs / 2 + 2
     const name = `at ${roundTripMs} ms round trip`
     const note = `${bursts} full batches of ${burstKeys - 1} keys`
@@ -171,6 +180,7 @@ interface Cpu {
 async function throughputFigures(roundTripMs: number): Promise<Figure[]> {
   const bed = await startBed(roundTripMs)
   try {
+    bed.lengthenWay()
     await Promise.all(bed.gateways.map((gateway) => ask(gateway, { do: 'flood', mostHeld })))
     await pause(warmMs)
     const all = [...bed.gateways, ...bed.sites]

@@ -3,11 +3,13 @@ import { connect, createServer, type Socket } from 'node:net'
 
 export interface DelayProxy {
   readonly address: string
+  /** From now on. */
+  setOneWayMs(ms: number): void
   close(): void
 }
 
-/** Passes the bytes of `from` on after `delayMs`, and its end. */
-function carry(from: Socket, to: Socket, delayMs: number): void {
+/** Passes the bytes of `from` on after `delayMs()`, and its end. */
+function carry(from: Socket, to: Socket, delayMs: () => number): void {
   const waiting: { readonly atMs: number; readonly act: () => void }[] = []
   // Timers are late by a millisecond or two: the last of it is waited for turn by turn.
   const turn = (): void => {
@@ -19,7 +21,7 @@ function carry(from: Socket, to: Socket, delayMs: number): void {
     }
   }
   const later = (act: () => void): void => {
-    waiting.push({ atMs: performance.now() + delayMs, act })
+    waiting.push({ atMs: performance.now() + delayMs(), act })
     if (waiting.length === 1) turn()
   }
   from.on('data', (chunk) => later(() => to.writable && to.write(chunk)))
@@ -28,8 +30,9 @@ function carry(from: Socket, to: Socket, delayMs: number): void {
   from.on('error', () => from.destroy())
 }
 
-/** `oneWayMs` in each direction. */
-export function startDelayProxy(targetPort: number, oneWayMs: number): Promise<DelayProxy> {
+/** Without delay until it is told one, which then holds for each direction. */
+export function startDelayProxy(targetPort: number): Promise<DelayProxy> {
+  let oneWayMs = 0
   const sockets = new Set<Socket>()
   const server = createServer((caller) => {
     const target = connect(targetPort, '127.0.0.1')
@@ -38,8 +41,8 @@ export function startDelayProxy(targetPort: number, oneWayMs: number): Promise<D
       sockets.add(socket)
       socket.on('close', () => sockets.delete(socket))
     }
-    carry(caller, target, oneWayMs)
-    carry(target, caller, oneWayMs)
+    carry(caller, target, () => oneWayMs)
+    carry(target, caller, () => oneWayMs)
   })
   return new Promise((resolve, reject) => {
     server.once('error', reject)
@@ -48,6 +51,9 @@ export function startDelayProxy(targetPort: number, oneWayMs: number): Promise<D
       const port = typeof bound === 'object' && bound !== null ? bound.port : 0
       resolve({
         address: `127.0.0.1:${port}`,
+        setOneWayMs(ms) {
+          oneWayMs = ms
+        },
         close() {
           server.close()
           for (const socket of sockets) socket.destroy()
