@@ -62,7 +62,7 @@ export function audit(a: SiteEvidence, b: SiteEvidence): AuditResult {
 
 /** What was being sent and is not simply on its way. */
 function doubtful({ journal, moving }: SiteEvidence): readonly BatchRef[] {
-  return journal.state.sending.filter(({ serial }) => serial !== moving?.serial)
+  return journal.state.sending.filter(({ serial, foreseen }) => serial !== moving?.serial && foreseen !== true)
 }
 
 /** What is known where the gateways are not asked, only their SiteAgents. */

@@ -17,6 +17,8 @@ export interface JournalWriterOptions {
 export class JournalWriter {
   readonly #stopped = new AbortController()
   #problem: string | undefined
+  /** The newest one: what is tried again must not be written over what came after it. */
+  #latest: DurableState | undefined
 
   constructor(private readonly options: JournalWriterOptions) {}
 
@@ -28,6 +30,7 @@ export class JournalWriter {
   /** A record that nothing waits for: the next one replaces it. Never rejects. */
   async note(state: DurableState): Promise<void> {
     const { clock, journal, log } = this.options
+    this.#latest = state
     try {
       await journal.append({ atMs: clock.nowMs(), state }, false)
     } catch (error) {
@@ -41,10 +44,11 @@ export class JournalWriter {
   /** Resolves true once the record is on the disk, false where the writer was stopped first. Never rejects. */
   async secure(state: DurableState): Promise<boolean> {
     const { clock, journal, log, random } = this.options
+    this.#latest = state
     const backoff = createBackoff({ firstMs: 100, maxMs: 5_000 }, random)
     while (!this.#stopped.signal.aborted) {
       try {
-        await journal.append({ atMs: clock.nowMs(), state }, true)
+        await journal.append({ atMs: clock.nowMs(), state: this.#latest }, true)
         this.#problem = undefined
         return true
       } catch (error) {

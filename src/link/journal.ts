@@ -39,7 +39,7 @@ const recordSchema = z.object({
   position: count,
   nextSerial: count,
   ahead: z.array(batch),
-  sending: z.array(batch.extend({ order: z.enum(['first', 'follow']) })),
+  sending: z.array(batch.extend({ order: z.enum(['first', 'follow']), foreseen: z.boolean().optional() })),
   total: decimal.optional(),
   store: z.string().default(''),
   empty: z.boolean().default(false),

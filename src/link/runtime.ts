@@ -5,7 +5,7 @@ import { wipe } from '../base/wipe.js'
 import type { KeyStream } from '../rpc/device-port.js'
 import { linkBlocked, wantedBatch } from './agreement/delivery.js'
 import { type DurableState, stateAtStart } from './agreement/durable.js'
-import type { AgreementEffect, AgreementEvent, AgreementMessage, FlightName } from './agreement/events.js'
+import type { AgreementEffect, AgreementEvent, AgreementMessage, AwaitedRecord } from './agreement/events.js'
 import { isSettling, nextTickMs, transition } from './agreement/machine.js'
 import { helloOf } from './agreement/reconcile.js'
 import type { AgreementState } from './agreement/state.js'
@@ -275,11 +275,10 @@ export class AgreementRuntime {
     })
   }
 
-  async #write(record: DurableState, awaited: FlightName | undefined): Promise<void> {
-    if (awaited === undefined) await this.#journal.note(record)
-    else if (await this.#journal.secure(record)) {
-      this.dispatch({ type: 'journalled', ...awaited, nowMs: this.#nowMs() })
-    }
+  async #write(state: DurableState, awaited: readonly AwaitedRecord[]): Promise<void> {
+    if (awaited.length === 0) return this.#journal.note(state)
+    if (!(await this.#journal.secure(state))) return
+    for (const record of awaited) this.dispatch({ type: 'journalled', record, nowMs: this.#nowMs() })
   }
 
   #understand(message: SaidMessage): void {

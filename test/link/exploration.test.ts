@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { explore } from './exploration/explorer.js'
 import { invariantsOf } from './exploration/invariants.js'
 import { MUTATIONS } from './exploration/mutations.js'
-import { TEST_PROFILES, type Profile } from './exploration/profiles.js'
+import { MUTATION_PROFILES, TEST_PROFILES, type Profile } from './exploration/profiles.js'
 
 describe('every interleaving of a small world', () => {
   let states = 0
@@ -48,7 +48,9 @@ describe('a broken rule', () => {
     const found =
       world === undefined
         ? bounds.some((bound) => small.some((profile) => isFound(profile, bound)))
-        : TEST_PROFILES.some((profile) => profile.name.startsWith(world) && isFound(profile, Infinity))
+        : [...TEST_PROFILES, ...MUTATION_PROFILES].some(
+            (profile) => profile.name.startsWith(world) && isFound(profile, Infinity),
+          )
     expect(found).toBe(true)
   })
 })

@@ -3,7 +3,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { DurableState } from '../../src/link/agreement/durable.js'
+import { systemClock } from '../../src/base/clock.js'
+import { systemRandom } from '../../src/base/random.js'
+import { JournalWriter } from '../../src/link/journal-writer.js'
 import { decodeJournal, fileJournal, type JournalStore, memoryJournal } from '../../src/link/journal.js'
+import { silentLogger } from '../../src/observe/log.js'
 import { type Gateway, offer, startGateway, startSession, until } from './bench.js'
 
 let folder = ''
@@ -23,7 +27,10 @@ function state(serial: number): DurableState {
     position: serial * 10,
     nextSerial: serial + 1,
     ahead: [{ serial: serial + 1, count: 3 }],
-    sending: [{ serial: serial + 2, count: 4, order: 'follow' }],
+    sending: [
+      { serial: serial + 2, count: 4, order: 'follow' },
+      { serial: serial + 3, count: 5, order: 'follow', foreseen: true },
+    ],
     total: 2n ** 60n + BigInt(serial),
     ...{ store: 'cd', empty: true, stores: { mine: 'cd', theirs: 'ef' } },
     offset: -5n,
@@ -83,6 +90,59 @@ describe('the journal', () => {
     writeFileSync(path, 'a photograph\n')
     expect(() => fileJournal(path).load()).toThrow(/no journal/)
     expect(readFileSync(path, 'utf8')).toBe('a photograph\n')
+  })
+})
+
+describe('a record that could not be written at once', () => {
+  it('does not come over a newer one when it is tried again', async () => {
+    const memory = memoryJournal()
+    const written = (): number[] => memory.records.map((record) => record.state.settled)
+    let failures = 1
+    const journal: JournalStore = {
+      ...memory,
+      append(record, sync) {
+        failures -= 1
+        return failures >= 0 ? Promise.reject(new Error('ENOSPC')) : memory.append(record, sync)
+      },
+    }
+    const writer = new JournalWriter({ journal, clock: systemClock, random: systemRandom, log: silentLogger })
+    const secured = writer.secure(state(1))
+    await until('the problem is known', () => writer.problem !== undefined)
+    await writer.note(state(2))
+    expect(await secured).toBe(true)
+    expect(written()).toEqual([2, 2])
+    await writer.close()
+  })
+})
+
+describe('the right site', () => {
+  it('gets a batch without a wait for the disk, which knows of it since it was verified', async () => {
+    const memory = memoryJournal()
+    let hangs = false
+    const journal: JournalStore = {
+      ...memory,
+      append: (record, sync) => (hangs ? new Promise(() => {}) : memory.append(record, sync)),
+    }
+    const left: Gateway = await startGateway()
+    const right: Gateway = await startGateway({ journal })
+    await startSession(left, right)
+    offer(left, 0, 20)
+    offer(right, 0, 20)
+    await right.site.has(19)
+    left.site.holdReports = true
+    offer(left, 20, 40)
+    offer(right, 20, 40)
+    const isForeseen = (): boolean =>
+      memory.records.at(-1)?.state.sending.some(({ foreseen }) => foreseen === true) === true
+    await until('the disk knows', isForeseen)
+    await left.site.has(38)
+    // What the machine is told of the record comes with the next turn.
+    await new Promise((resolve) => setImmediate(resolve))
+    hangs = true
+    left.site.flush()
+    await right.site.has(38)
+    expect(right.site.keys).toEqual(left.site.keys)
+    await Promise.all([left.crash(), right.crash()])
   })
 })
 

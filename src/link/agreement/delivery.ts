@@ -1,6 +1,7 @@
 /** Which batch goes to the own SiteAgent next, and whether it may. */
 import { emit, type Step } from './draft.js'
-import type { FlightName } from './events.js'
+import type { AwaitedRecord } from './events.js'
+import { isForeseen, recordIsSafe } from './foresight.js'
 import { ask, isAsking } from './question.js'
 import type { AgreementState, KeptBatch, SiteView } from './state.js'
 import { holdsOwed, settleStores, storesUnclear } from './stores.js'
@@ -127,6 +128,7 @@ function launchFirst(step: Step, batch: KeptBatch): void {
 
 function launch(step: Step, batch: KeptBatch): void {
   const { draft } = step
+  const foreseen = isForeseen(draft, batch)
   draft.kept = draft.kept.slice(1)
   if (draft.site.restartsNumbering && draft.site.epoch === '')
     draft.site = { ...draft.site, epoch: batch.peerStream ?? '' }
@@ -134,7 +136,7 @@ function launch(step: Step, batch: KeptBatch): void {
     serial: batch.serial,
     count: batch.count,
     order: batch.order,
-    stage: 'journaling',
+    stage: foreseen ? 'sending' : 'journaling',
     stream: draft.site.stream ?? '',
     peerStream: batch.peerStream,
     peerTotal: batch.peerTotal,
@@ -143,12 +145,15 @@ function launch(step: Step, batch: KeptBatch): void {
     blind: false,
     sinceMs: step.nowMs,
   }
+  if (foreseen) emit(step, { type: 'deliver', serial: batch.serial, stream: draft.flight.stream })
 }
 
-/** The record is safe: off it goes. */
-export function journalled(step: Step, { serial, stream }: FlightName): void {
+/** The record is safe: off it goes, or may once it is due. */
+export function journalled(step: Step, record: AwaitedRecord): void {
   const { draft } = step
+  if (record.type === 'foreseen') return recordIsSafe(draft, record)
   const { flight } = draft
+  const { serial, stream } = record
   // The record of an older flight of the same batch may come late, when that of the present one is not safe yet.
   if (flight?.serial !== serial || flight.stream !== stream || flight.stage !== 'journaling') return
   if (draft.diverged !== undefined) return returnFlight(step, flight)

@@ -8,7 +8,7 @@ export interface DurableState {
   readonly position: number
   readonly nextSerial: number
   readonly ahead: readonly BatchRef[]
-  /** Sent, or about to be: the process may have died at any moment after. In the order of sending. */
+  /** Sent, about to be, or foreseen: the process may have died at any moment after. In the order of sending. */
   readonly sending: readonly Doubt[]
   readonly total: bigint | undefined
   /** The own store's name, whether it is known to be empty, and the stores that the sequence counts in. */
@@ -25,7 +25,9 @@ export function durableOf(state: AgreementState): DurableState {
   const { flight } = state
   if (flight !== undefined) sending.push({ serial: flight.serial, count: flight.count, order: flight.order })
   for (const kept of state.kept) {
-    if (kept.sentBefore) sending.push({ serial: kept.serial, count: kept.count, order: kept.order })
+    const { serial, count, order } = kept
+    if (kept.sentBefore) sending.push({ serial, count, order })
+    else if (kept.foreseen !== undefined) sending.push({ serial, count, order, foreseen: true })
   }
   return {
     lineage: state.lineage,

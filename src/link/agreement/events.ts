@@ -40,27 +40,29 @@ export type AgreementEvent = { readonly nowMs: number } & (
       /** As this side sees them. */
       readonly stores: StorePair
     }
-  /** The record with which this batch's flight began is on the disk. */
-  | { readonly type: 'journalled'; readonly serial: number; readonly stream: string }
+  /** The record is on the disk. */
+  | { readonly type: 'journalled'; readonly record: AwaitedRecord }
   | { readonly type: 'handedOver'; readonly serial: number }
   | { readonly type: 'pause'; readonly paused: boolean }
   | { readonly type: 'acceptDivergence' }
   | { readonly type: 'tick' }
 )
 
-/** A batch on its way on one stream: on the next stream it is another flight, with a record of its own. */
-export interface FlightName {
-  readonly serial: number
-  readonly stream: string
-}
+/**
+ * What a record is awaited for. `flight`: a batch on its way on one stream; on the next stream it is another flight, with
+ * a record of its own. `foreseen`: a batch that may be sent at any moment after, see `Foreseen`.
+ */
+export type AwaitedRecord =
+  | { readonly type: 'flight'; readonly serial: number; readonly stream: string }
+  | { readonly type: 'foreseen'; readonly serial: number; readonly basis: string }
 
 export type AgreementEffect =
   | { readonly type: 'sendHello' }
   | { readonly type: 'send'; readonly message: AgreementMessage }
   /** Right: tell the other side that a proposed batch is verified. */
   | { readonly type: 'sendVerified'; readonly serial: number }
-  /** `awaited`: the flight that begins with it; answer with `journalled` once the record cannot be lost any more. */
-  | { readonly type: 'journal'; readonly record: DurableState; readonly awaited: FlightName | undefined }
+  /** Where something is awaited, answer with `journalled` for each once the record cannot be lost any more. */
+  | { readonly type: 'journal'; readonly record: DurableState; readonly awaited: readonly AwaitedRecord[] }
   | { readonly type: 'deliver'; readonly serial: number; readonly stream: string }
   /** Send a message without keys. */
   | { readonly type: 'ask'; readonly stream: string }

@@ -2,6 +2,7 @@
 import { advance, journalled, siteView } from './delivery.js'
 import { type Draft, emit, log, type Step } from './draft.js'
 import { durableOf } from './durable.js'
+import { foresee } from './foresight.js'
 import type { AgreementEffect, AgreementEvent } from './events.js'
 import { answered, formed, peerMessage, prepared } from './peer-messages.js'
 import { connected, disconnected, greeted } from './reconcile.js'
@@ -60,7 +61,7 @@ function apply(step: Step, event: AgreementEvent): void {
     case 'prepared':
       return prepared(step, event)
     case 'journalled':
-      return journalled(step, event)
+      return journalled(step, event.record)
     case 'handedOver':
       return handedOver(step, event.serial)
     case 'pause':
@@ -133,19 +134,17 @@ const asText = (value: unknown): string =>
 function persist(step: Step, before: AgreementState): void {
   const { draft } = step
   if (same(draft, before, DURABLE_FIELDS)) return
+  const awaited = foresee(draft)
   const record = durableOf(draft)
   const { flight } = draft
   const was = before.flight
   const begun = was?.serial === flight?.serial && was?.stage === 'journaling' && was.stream === flight?.stream
-  const starts = flight?.stage === 'journaling' && !begun
-  if (!starts && asText(record) === asText(durableOf(before))) return
-  const effect: AgreementEffect = {
-    type: 'journal',
-    record,
-    awaited: starts ? { serial: flight.serial, stream: flight.stream } : undefined,
+  if (flight?.stage === 'journaling' && !begun) {
+    awaited.push({ type: 'flight', serial: flight.serial, stream: flight.stream })
   }
+  if (awaited.length === 0 && asText(record) === asText(durableOf(before))) return
   // Before anything that depends on it.
-  step.effects.unshift(effect)
+  step.effects.unshift({ type: 'journal', record, awaited })
 }
 
 /** When `tick` is due next, monotonic ms; undefined where nothing waits for time. */

@@ -5,7 +5,7 @@ import type { AgreementEvent, AgreementMessage } from './events.js'
 import { proven } from './reconcile.js'
 import type { BatchRef } from './state.js'
 import { beginTogether, presentStores, resume } from './stores.js'
-import { compareTotals } from './taking.js'
+import { assumeSent, compareTotals, forgetDoubts } from './taking.js'
 
 function protocolError(step: Step, text: string): void {
   emit(step, { type: 'protocolError', text })
@@ -77,6 +77,11 @@ function takenInThere(step: Step, serial: number, total: bigint | undefined, ski
     emit(step, { type: 'delivered', serial, inferred: false })
     return
   }
+  const foreseen = draft.doubts.find((batch) => batch.serial === serial && batch.foreseen === true)
+  if (foreseen !== undefined) {
+    assumeSent(step, foreseen)
+    return forgetDoubts(step)
+  }
   // Theirs was first: ours is due now.
   const index = draft.kept.findIndex((batch) => batch.serial === serial && batch.order === 'follow' && !batch.due)
   if (index >= 0 && !skipped) {
@@ -130,6 +135,7 @@ function withdrawnThere(step: Step, serial: number, drop: boolean): void {
     emit(step, drop ? { type: 'drop', serial, reason: 'uncertain' } : { type: 'restore', serial })
     return
   }
+  draft.doubts = draft.doubts.filter((doubt) => doubt.serial !== serial || doubt.foreseen !== true)
   const { peer } = draft
   if (peer?.lost.some((lost) => lost.serial === serial) === true) {
     draft.peer = { ...peer, lost: peer.lost.filter((lost) => lost.serial !== serial) }
@@ -172,7 +178,7 @@ export function answered(step: Step, serial: number, outcome: 'verified' | 'mism
     ...draft.kept,
     {
       ...{ serial, count: proposed.count, order: 'first', due: false, sentBefore: false, peerTotal: undefined },
-      ...{ stream: proposed.stream, peerStream: proposed.peerStream },
+      ...{ stream: proposed.stream, peerStream: proposed.peerStream, foreseen: undefined },
     },
   ]
 }
@@ -204,6 +210,7 @@ export function prepared(step: Step, event: AgreementEvent & { readonly type: 'p
       ...{ ...batch, order: 'follow', due: false, sentBefore: false, peerTotal: undefined },
       stream: draft.site.stream,
       peerStream: draft.peer?.site.stream,
+      foreseen: undefined,
     },
   ]
 }

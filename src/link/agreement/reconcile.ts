@@ -4,7 +4,7 @@ import { bothRestart, siteView } from './delivery.js'
 import { diverge, type Draft, emit, log, nextKeyNumber, type Step } from './draft.js'
 import type { AgreementState, Hello, KeptBatch, StorePair } from './state.js'
 import { resume } from './stores.js'
-import { compareTotals, forgetDoubts } from './taking.js'
+import { assumeSent, compareTotals, forgetDoubts } from './taking.js'
 
 /**
  * How far the other side may be ahead in serials: more than a year of batches, for a gateway that lost its state folder;
@@ -129,12 +129,13 @@ function fit(step: Step, theirs: Hello): boolean {
   const { ahead, settled, doubts, position, dueSerials, assumed } = after
   draft.ahead = ahead
   draft.settled = settled
-  draft.doubts = doubts
+  const doubted = new Set(theirs.inDoubt.map(({ serial }) => serial))
+  // What was foreseen, and the other site neither has nor may have, was never sent.
+  draft.doubts = doubts.filter(({ serial, foreseen }) => foreseen !== true || doubted.has(serial))
   if (draft.store.total !== undefined && position > draft.position) {
     draft.store = { ...draft.store, total: draft.store.total + BigInt(position - draft.position) }
   }
   draft.position = position
-  const doubted = new Set(theirs.inDoubt.map(({ serial }) => serial))
   // What the other side neither has nor may have was abandoned by it.
   restoreWhere(
     step,
@@ -153,10 +154,7 @@ function fit(step: Step, theirs: Hello): boolean {
       continue
     }
     if (assumed.has(serial)) {
-      log(step, 'warn', `batch ${serial} was being sent when this gateway died: its SiteAgent's next total tells`)
-      draft.settled = serial
-      draft.doubts = [...draft.doubts, { serial, count, order: 'follow' }]
-      emit(step, { type: 'send', message: { type: 'takenIn', serial, total: undefined, skipped: true } })
+      assumeSent(step, { serial, count })
       continue
     }
     diverge(step, {
@@ -231,8 +229,16 @@ function commonPosition(draft: Draft, theirs: Hello): Position | undefined {
   const known = ahead.findIndex(({ serial }) => serial === theirs.settled)
   if (known >= 0) return { ...present, settled: theirs.settled, ahead: ahead.slice(known + 1) }
   const doubt = doubts.find(({ serial }) => serial === theirs.settled)
+  if (doubt?.order === 'follow') {
+    // We told them so of ours and died; perhaps only that it may be in, so our SiteAgent's total still has to tell.
+    const { serial, count, order } = doubt
+    return {
+      ...{ settled: theirs.settled, ahead: [], position },
+      doubts: doubts.map((other) => (other === doubt ? { serial, count, order } : other)),
+    }
+  }
   if (doubt !== undefined) {
-    // `first`: they have it because we told them that ours was in, and died. `follow`: we told them so of ours, and died.
+    // They have it because we told them that ours was in, and died.
     return {
       settled: theirs.settled,
       ahead: [],

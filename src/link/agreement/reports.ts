@@ -1,6 +1,6 @@
 /** What the own SiteAgent tells of its key store: totals, unasked or asked for, and that it was restarted. */
-import { diverge, emit, log, type Step, tellFate } from './draft.js'
-import type { Flight } from './state.js'
+import { diverge, emit, log, nextKeyNumber, type Step, tellFate } from './draft.js'
+import type { Doubt, Flight } from './state.js'
 import { doubtWasIn, doubtWasOut, returnFlight, takenAfter, takenFirst, withdraw } from './taking.js'
 import { type OpenBatches, readTotal, type TotalReading } from './totals.js'
 
@@ -36,7 +36,10 @@ function storeReplaced(step: Step, name: string): void {
   draft.doubts = []
   draft.site = { ...draft.site, mayBeRenewed: false }
   draft.store = { id: undefined, total: 0n, suspect: undefined, name, empty: true }
-  for (const doubt of doubts) if (doubt.order === 'first') withdraw(step, doubt, false)
+  for (const doubt of doubts) {
+    if (doubt.order === 'first') withdraw(step, doubt, false)
+    else if (doubt.foreseen !== true) lostInSession(step, doubt)
+  }
   draft.kept = draft.kept.map((batch) => (batch.sentBefore ? { ...batch, sentBefore: false } : batch))
   if (flight === undefined || flight.stage === 'journaling') return
   if (flight.stream === draft.site.stream && flight.lostAtMs === undefined) return
@@ -45,6 +48,19 @@ function storeReplaced(step: Step, name: string): void {
     draft.flight = undefined
     withdraw(step, flight, false)
   }
+}
+
+/**
+ * Between two stores that number on the loss of one is a parting of its own, see `settleStores`. A session of the other
+ * site that numbers for itself goes on, though, and would have a gap that nobody tells of.
+ */
+function lostInSession(step: Step, { serial }: Doubt): void {
+  const { draft } = step
+  if (draft.site.restartsNumbering || draft.peer?.site.restartsNumbering !== true) return
+  diverge(step, {
+    firstDifferingKey: nextKeyNumber(draft),
+    reason: `this SiteAgent was restarted before it told whether it had batch ${serial}, which the other site has`,
+  })
 }
 
 export function totalTold(step: Step, report: Report): void {

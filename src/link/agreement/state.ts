@@ -23,6 +23,16 @@ export interface KeptBatch extends BatchRef {
   readonly stream: string | undefined
   /** The other site's WaitForSession then. */
   readonly peerStream: string | undefined
+  /** `follow`: written down as a batch that may be sent at any moment, so that it need not wait once it is due. */
+  readonly foreseen: Foreseen | undefined
+}
+
+/** A record that says of a batch that it may be sent at any moment. */
+export interface Foreseen {
+  /** What the record rests on; where that has changed, it does not count. */
+  readonly basis: string
+  /** It is on the disk. */
+  readonly safe: boolean
 }
 
 /** A batch that the other side is to verify, for the stores and the WaitForSessions of then. */
@@ -54,6 +64,8 @@ export interface Flight extends BatchRef {
 export interface Doubt extends BatchRef {
   /** `first`: the other site keeps it until we know. `follow`: the other site has it, and our keys of it are lost. */
   readonly order: 'first' | 'follow'
+  /** Our process died after it had foreseen it: whether the other site has it, and so whether it was sent, is open. */
+  readonly foreseen?: boolean | undefined
 }
 
 /** A batch that the own SiteAgent has and the other one not yet, as far as we know. */

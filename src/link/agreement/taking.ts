@@ -71,6 +71,8 @@ export function doubtWasOut(step: Step, doubt: Doubt): void {
     withdraw(step, doubt, false)
     return
   }
+  // Whether the other site has it, it says.
+  if (doubt.foreseen === true) return
   diverge(step, {
     firstDifferingKey: nextKeyNumber(step.draft),
     reason: 'the other site has a batch that never came here, and its keys were lost with this gateway',
@@ -93,6 +95,15 @@ export function compareTotals(step: Step, count: number, mine: bigint | undefine
     firstDifferingKey: lower - BigInt(count) + 1n,
     reason: `after the same batch this SiteAgent holds ${mine} keys and the other one ${theirs}`,
   })
+}
+
+/** The other site has it, and it may have been sent here before our process died: the own SiteAgent's total tells. */
+export function assumeSent(step: Step, { serial, count }: BatchRef): void {
+  const { draft } = step
+  log(step, 'warn', `batch ${serial} may have been sent when this gateway died: its SiteAgent's next total tells`)
+  draft.settled = serial
+  draft.doubts = [...draft.doubts.filter((doubt) => doubt.serial !== serial), { serial, count, order: 'follow' }]
+  emit(step, { type: 'send', message: { type: 'takenIn', serial, total: undefined, skipped: true } })
 }
 
 /** The stream of the batch on its way has ended, and no report came in time. */
@@ -124,15 +135,17 @@ function addDoubt(step: Step, doubt: Doubt): void {
 }
 
 function keptAgain({ serial, count, order, peerTotal, stream, peerStream }: Flight): KeptBatch {
-  return { serial, count, order, due: true, sentBefore: true, peerTotal, stream, peerStream }
+  return { serial, count, order, due: true, sentBefore: true, peerTotal, stream, peerStream, foreseen: undefined }
 }
 
 /** Where the numbering begins anew with each session no total tells what became of a batch, and nobody needs to know. */
 export function forgetDoubts(step: Step): void {
   const { draft } = step
   if (!draft.site.restartsNumbering || draft.doubts.length === 0) return
-  const open = draft.doubts
-  draft.doubts = []
+  // What was only foreseen may have gone nowhere: the other side tells first.
+  const open = draft.doubts.filter(({ foreseen }) => foreseen !== true)
+  if (open.length === 0) return
+  draft.doubts = draft.doubts.filter(({ foreseen }) => foreseen === true)
   for (const doubt of open) {
     if (doubt.order === 'first') withdraw(step, doubt, true)
     else if (doubt.serial > draft.settled) skipAfter(step, doubt)

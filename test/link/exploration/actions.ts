@@ -45,7 +45,7 @@ function courseOfThings(world: World, rules: Rules, end: End, add: Add): void {
     }
   }
   if (site.reports.length > 0) add(`${end} SiteAgent's total arrives`, (actor) => siteAgent.report(actor, end))
-  if (gateway.writing !== undefined) add(`${end} journal written`, (actor) => actor.journalled(end))
+  if (gateway.writing.length > 0) add(`${end} journal written`, (actor) => actor.journalled(end))
   // A SiteAgent that has forgotten the device cannot ask it for keys.
   const known = !site.unnoticed || rules.lateNotice === true
   if (site.open.length === 0 && known) add(`${end} SiteAgent asks for keys`, (actor) => actor.openStream(end))
@@ -91,7 +91,7 @@ function faults(world: World, rules: Rules, add: Add): void {
     if (site.open.length > 0 && !site.stalled && may('stall')) {
       add(`${end} SiteAgent reads nothing`, (actor) => siteAgent.stall(actor, end, true), true)
     }
-    if (may('crashGateway') || (end === 'left' && may('crashLeftGateway'))) {
+    if (may('crashGateway') || may(end === 'left' ? 'crashLeftGateway' : 'crashRightGateway')) {
       add(`${end} gateway dies`, (actor) => actor.crashGateway(end, false), true)
       if (gateway.unsynced !== undefined) {
         add(`${end} gateway dies after its disk caught up`, (actor) => actor.crashGateway(end, true), true)

@@ -5,7 +5,7 @@ import type { AgreementState, KeptBatch } from '../../../src/link/agreement/stat
 
 export interface Mutation {
   readonly name: string
-  /** The world of the tests that shows it, by the beginning of its name; default: the first that does. */
+  /** The world that shows it, by the beginning of its name; default: the first of the tests' worlds that does. */
   readonly world?: string
   run(state: AgreementState, event: AgreementEvent): Transition
 }
@@ -84,6 +84,35 @@ export const MUTATIONS: readonly Mutation[] = [
       effect.type === 'journal' ? { ...effect, record: { ...effect.record, sending: [] } } : effect,
     ),
   })),
+  after('the right site gets a batch before it is written down that it may', (state, effects) => ({
+    state: {
+      ...state,
+      kept: state.kept.map((batch) =>
+        batch.foreseen === undefined ? batch : { ...batch, foreseen: { ...batch.foreseen, safe: true } },
+      ),
+    },
+    effects,
+  })),
+  after('what was foreseen counts as sent', (state, effects) => ({
+    state: { ...state, doubts: state.doubts.map(({ serial, count, order }) => ({ serial, count, order })) },
+    effects,
+  })),
+  {
+    ...after('a gap in a Java session is not told', (state, effects) => {
+      const found = state.diverged?.reason.includes('before it told whether it had batch') === true
+      return { state: found ? { ...state, diverged: undefined } : state, effects }
+    }),
+    world: 'Java and C++: two deaths',
+  },
+  {
+    // What the other side holds for settled was told by us, but perhaps only as a batch that may be in.
+    ...after('what the other side holds for settled counts as taken in', (state, effects, event) => {
+      if (event.type !== 'hello') return unchanged(state, effects)
+      const { settled } = event.hello
+      return { state: { ...state, doubts: state.doubts.filter(({ serial }) => serial !== settled) }, effects }
+    }),
+    world: 'Java and C++: two deaths',
+  },
   before('a gateway that comes back does not say what is in doubt', (_, event) =>
     event.type === 'hello' ? { ...event, hello: { ...event.hello, inDoubt: [], unsure: [] } } : event,
   ),
@@ -151,9 +180,12 @@ export const MUTATIONS: readonly Mutation[] = [
     state: { ...state, site: { ...state.site, question: { stream: state.site.stream ?? '', untilMs: undefined } } },
     effects: effects.filter(({ type }) => type !== 'ask'),
   })),
-  before('what is owed goes to a store that began anew, without a word about the other one', (state, event) =>
-    event.type === 'siteRestarted' ? { type: 'tick', nowMs: event.nowMs } : event,
-  ),
+  {
+    ...before('what is owed goes to a store that began anew, without a word about the other one', (state, event) =>
+      event.type === 'siteRestarted' ? { type: 'tick', nowMs: event.nowMs } : event,
+    ),
+    world: 'C++: both SiteAgents are restarted',
+  },
   after('the other side does not hear that the two begin anew', (state, effects) => ({
     state,
     effects: effects.filter((effect) => effect.type !== 'send' || effect.message.type !== 'beginAnew'),
@@ -163,10 +195,13 @@ export const MUTATIONS: readonly Mutation[] = [
     const stores = { mine: state.store.name, theirs: state.peer?.site.store ?? '' }
     return found ? { state: { ...state, diverged: undefined, stores, offset: 'adopt' }, effects } : { state, effects }
   }),
-  after('two Java sites need not begin together', (state, effects) => ({
-    state: { ...state, site: { ...state.site, epoch: '' } },
-    effects,
-  })),
+  {
+    ...after('two Java sites need not begin together', (state, effects) => ({
+      state: { ...state, site: { ...state.site, epoch: '' } },
+      effects,
+    })),
+    world: 'Java and C++: one interruption',
+  },
   after('a batch that a Java site may have is sent again', (state, effects) => ({
     state,
     effects: effects.map((effect) => {
@@ -175,10 +210,13 @@ export const MUTATIONS: readonly Mutation[] = [
       return { type: 'send', message: { ...effect.message, drop: false } }
     }),
   })),
-  after('a Java session goes on over a batch that was given up', (state, effects) => ({
-    state: { ...state, site: { ...state.site, spoiled: false } },
-    effects,
-  })),
+  {
+    ...after('a Java session goes on over a batch that was given up', (state, effects) => ({
+      state: { ...state, site: { ...state.site, spoiled: false } },
+      effects,
+    })),
+    world: 'Java and C++: one interruption',
+  },
 ]
 
 /** As if the batch on its way had never been sent. */
@@ -195,6 +233,7 @@ function sendAgain(state: AgreementState): AgreementState {
     peerTotal,
     stream,
     peerStream,
+    foreseen: undefined,
   }
   return { ...state, flight: undefined, kept: [again, ...state.kept] }
 }

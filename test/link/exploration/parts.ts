@@ -1,6 +1,6 @@
 /** What a small world consists of: two gateways, the channel between them, two SiteAgents, two journals, two devices. */
 import type { DurableState } from '../../../src/link/agreement/durable.js'
-import type { AgreementEvent, AgreementMessage, FlightName } from '../../../src/link/agreement/events.js'
+import type { AgreementEvent, AgreementMessage, AwaitedRecord } from '../../../src/link/agreement/events.js'
 import type { Transition } from '../../../src/link/agreement/machine.js'
 import type { AgreementState, Hello, StorePair } from '../../../src/link/agreement/state.js'
 
@@ -30,8 +30,8 @@ export interface Gateway {
   /** What is on the disk, and what may be lost with a crash. */
   readonly synced: DurableState | undefined
   readonly unsynced: DurableState | undefined
-  /** A record that is being written before a batch may go. */
-  readonly writing: FlightName | undefined
+  /** Records that are being written before a batch may go. */
+  readonly writing: readonly { readonly record: DurableState; readonly awaited: readonly AwaitedRecord[] }[]
   readonly starts: number
 }
 
@@ -106,6 +106,7 @@ export type FaultName =
   /** A process dies and comes back: the gateway without keys, the SiteAgent with an empty store. */
   | 'crashGateway'
   | 'crashLeftGateway'
+  | 'crashRightGateway'
   | 'crashSite'
   /** Both SiteAgents at once, as an operator restarts them. */
   | 'crashBothSites'

@@ -8,6 +8,8 @@ export interface Profile {
   readonly harmless: boolean
   /** No report can be lost, so the stores are never more than one batch apart. */
   readonly oneBatch?: boolean
+  /** What happens here may part the stores, but nobody says so where they are the same. */
+  readonly truthful?: boolean
 }
 
 const CPP = ['cpp', 'cpp'] as const
@@ -54,11 +56,14 @@ export const TEST_PROFILES: readonly Profile[] = [
     oneBatch: true,
   },
   {
-    name: 'C++: two deaths of the left gateway and a SiteAgent around one batch',
-    rules: {
-      ...{ sites: CPP, faults: ['crashLeftGateway', 'crashSite'], maxFaults: 2 },
-      ...{ units: 1, lateUnits: 1, timelyReports: true },
-    },
+    name: 'C++: the right gateway dies once in the middle of two batches',
+    rules: { sites: CPP, faults: ['crashRightGateway'], maxFaults: 1, units: 2, lateUnits: 1, timelyReports: true },
+    harmless: false,
+    truthful: true,
+  },
+  {
+    name: 'C++: any two faults around one batch',
+    rules: { sites: CPP, faults: ALL, maxFaults: 2, units: 1, lateUnits: 1, timelyReports: true },
     harmless: false,
   },
   {
@@ -126,15 +131,30 @@ export const TEST_PROFILES: readonly Profile[] = [
     },
     harmless: false,
   },
+  {
+    name: 'Java and C++: two deaths of the right gateway and a SiteAgent around one batch',
+    rules: {
+      ...{ sites: ['java', 'cpp'], faults: ['crashRightGateway', 'crashSite'], maxFaults: 2 },
+      ...{ units: 1, lateUnits: 1, timelyReports: true },
+    },
+    harmless: false,
+  },
+]
+
+/** A part of a larger one of the above, in which a broken rule is found sooner. */
+export const MUTATION_PROFILES: readonly Profile[] = [
+  {
+    name: 'C++: two deaths of the left gateway and a SiteAgent around one batch',
+    rules: {
+      ...{ sites: CPP, faults: ['crashLeftGateway', 'crashSite'], maxFaults: 2 },
+      ...{ units: 1, lateUnits: 1, timelyReports: true },
+    },
+    harmless: false,
+  },
 ]
 
 /** What a night walks through. */
 export const NIGHTLY_PROFILES: readonly Profile[] = [
-  {
-    name: 'C++: two deaths of gateways, SiteAgents or devices around one batch',
-    rules: { sites: CPP, faults: CRASHES, maxFaults: 2, units: 1, lateUnits: 1, timelyReports: true },
-    harmless: false,
-  },
   {
     name: 'C++: any two faults over two batches and a last one',
     rules: { sites: CPP, faults: ALL, maxFaults: 2, units: 2, lateUnits: 1, timelyReports: true },
@@ -182,6 +202,14 @@ export const NIGHTLY_PROFILES: readonly Profile[] = [
     name: 'C++ and Java: any two faults around one batch',
     rules: {
       ...{ sites: ['cpp', 'java'], faults: ALL, maxFaults: 2 },
+      ...{ units: 1, lateUnits: 1, timelyReports: true },
+    },
+    harmless: false,
+  },
+  {
+    name: 'Java and C++: any two faults around one batch',
+    rules: {
+      ...{ sites: ['java', 'cpp'], faults: ALL, maxFaults: 2 },
       ...{ units: 1, lateUnits: 1, timelyReports: true },
     },
     harmless: false,

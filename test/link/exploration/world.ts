@@ -63,8 +63,8 @@ export class Actor {
       case 'sendVerified':
         return this.#send(end, { type: 'verified', serial: effect.serial })
       case 'journal':
-        if (effect.awaited === undefined) this.gateway(end, { unsynced: effect.record })
-        else this.gateway(end, { synced: effect.record, unsynced: undefined, writing: effect.awaited })
+        this.gateway(end, { unsynced: effect.record })
+        if (effect.awaited.length > 0) this.gateway(end, { writing: [...gateway.writing, effect] })
         return
       case 'deliver': {
         const batch = gateway.batches.find(({ serial }) => serial === effect.serial)
@@ -195,10 +195,15 @@ export class Actor {
   }
 
   journalled(end: End): void {
-    const { writing } = this.world.gateways[end]
-    if (writing === undefined) return
-    this.gateway(end, { writing: undefined })
-    this.event(end, { type: 'journalled', ...writing, nowMs: 0 })
+    const [written, ...writing] = this.world.gateways[end].writing
+    if (written === undefined) return
+    const { unsynced } = this.world.gateways[end]
+    this.gateway(end, {
+      synced: written.record,
+      unsynced: unsynced === written.record ? undefined : unsynced,
+      writing,
+    })
+    for (const record of written.awaited) this.event(end, { type: 'journalled', record, nowMs: 0 })
   }
 
   tick(end: End): void {
@@ -234,7 +239,7 @@ export class Actor {
       batches: [],
       synced: disk,
       unsynced: undefined,
-      writing: undefined,
+      writing: [],
       starts: starts + 1,
     })
     this.tellFacts(end)
@@ -293,7 +298,7 @@ export function initialWorld(rules: Rules): World {
     batches: [],
     synced: undefined,
     unsynced: undefined,
-    writing: undefined,
+    writing: [],
     starts: 0,
   })
   const site: SiteAgent = {
