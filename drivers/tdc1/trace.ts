@@ -55,7 +55,7 @@ function records(bytes: Uint8Array): TracePiece {
   let dummies = 0
   for (let at = 0; at + 4 <= bytes.length; at += 4) if (((bytes[at] ?? 0) & TDC1_DUMMY_BIT) !== 0) dummies += 1
   const count = Math.floor(bytes.length / 4)
-  return { label: `${count} records, ${dummies} of them dummies`, parts: [{ bytes, secret: true }] }
+  return { label: `${count} records, ${dummies} of them dummies`, parts: [{ bytes, secret: true }], measured: true }
 }
 
 export const trace: TraceFactory = {

@@ -12,6 +12,8 @@ export interface TracePiece {
   /** What they are: "frame 17, ok". */
   label: string
   parts: TracePart[]
+  /** What the device measured, as an event file holds it; not set for commands and answers. */
+  measured?: true
 }
 
 export interface TraceDecoder {

@@ -104,7 +104,7 @@ describe('qkd-gw decode', () => {
         masked: false,
       }),
       formatTraceRecord({ atUs: 0, direction: 'note', text: 'open' }),
-      formatTraceRecord({ atUs: 5, direction: 'tx', bytes: Buffer.from('counts?\r\n') }),
+      formatTraceRecord({ atUs: 5, direction: 'tx', bytes: Buffer.from('*RST;TTL;time 0;timestamp;counts?\r\n') }),
       formatTraceRecord({ atUs: 9, direction: 'rx', bytes: RECORDED.subarray(0, 6) }),
       formatTraceRecord({ atUs: 12, direction: 'rx', bytes: RECORDED.subarray(6) }),
     ]

@@ -1,11 +1,13 @@
 import { GatewayError } from '../../base/errors.js'
-import { parseTrace, TRACE_FORMAT, type TraceHeader } from '../../io/wire-trace.js'
+import { parseTrace, TRACE_FORMAT, type TraceHeader, type TraceItem } from '../../io/wire-trace.js'
+import { recordedTags } from '../catalogue-recordings.js'
 import type { TagSink } from './batch.js'
 import { detectFormat, SAMPLE_BYTES, type Detection } from './detect.js'
 import type { EntrySink } from './epoch-lists.js'
 import type { FormatName } from './format-names.js'
 import { openFormat, type FormatSettings, type OpenedFormat } from './formats.js'
 import { summarize, type DecodeSummary } from './summary.js'
+import type { TraceDecoder, TracePiece } from '../trace-contract.js'
 
 /** Characters; the trace's writer never makes one nearly as long. */
 const LONGEST_TRACE_LINE = 4 * 1024 * 1024
@@ -49,12 +51,46 @@ export async function openStream(chunks: AsyncIterable<Uint8Array>, options: Str
     `a wire trace${trace.driver === undefined ? '' : ` of driver ${trace.driver}`}: what came from the device is decoded`,
   )
   if (trace.masked) notes.push('key bytes were masked before this trace was written')
-  async function* received(): AsyncGenerator<Uint8Array> {
-    for await (const item of items) {
-      if (item.type === 'record' && item.record.direction === 'rx') yield item.record.bytes
+  const known = recordedTags(trace.driver)
+  if (known !== undefined && trace.masked)
+    throw new GatewayError(
+      'E_FORMAT',
+      `${options.name}: the detections of this trace were masked when it was recorded`,
+      {
+        remedy: 'record it again with --show-keys; it is secret then',
+      },
+    )
+  return open(await takeSample(received(items, trace)), options, trace, notes)
+}
+
+/** What came from the device; where it was spoken to and its decoder is known, only what it measured. */
+async function* received(items: AsyncIterable<TraceItem>, trace: TraceHeader): AsyncGenerator<Uint8Array> {
+  const known = recordedTags(trace.driver)
+  let decoder: TraceDecoder | undefined
+  let begun = false
+  for await (const item of items) {
+    if (item.type !== 'record') continue
+    if (item.record.direction === 'note') {
+      // The port was opened or lost: what was said before is over.
+      if (decoder !== undefined) yield* measured(decoder.flush())
+      decoder = undefined
+      begun = false
+      continue
     }
+    const { direction, bytes } = item.record
+    // A device that was only listened to began before the trace did.
+    if (!begun && direction === 'tx') decoder = await known?.createDecoder()
+    begun = true
+    if (decoder !== undefined) yield* measured(decoder.push(direction, bytes))
+    else if (direction === 'rx') yield bytes
   }
-  return open(await takeSample(received()), options, trace, notes)
+  if (decoder !== undefined) yield* measured(decoder.flush())
+}
+
+function* measured(pieces: readonly TracePiece[]): Generator<Uint8Array> {
+  for (const piece of pieces) {
+    if (piece.measured === true) for (const { bytes } of piece.parts) yield bytes
+  }
 }
 
 /** Reads a recording to its end and sums it up. */
@@ -128,7 +164,7 @@ async function* linesOf(chunks: AsyncIterable<Uint8Array>, name: string): AsyncG
 
 function open(data: Sampled, options: StreamOptions, trace: TraceHeader | undefined, notes: string[]): OpenedStream {
   const { name, format, settings = {}, signal } = options
-  const { detection, chosen, chosenSettings } = choose(data, options)
+  const { detection, chosen, chosenSettings } = choose(data, options, recordedTags(trace?.driver)?.format)
   if (format !== undefined && detection !== undefined && !sameFormat(format, detection.format))
     notes.push(`read as ${format}, as asked; by its content it looks like ${detection.format}: ${detection.because}`)
   const opened = openFormat(chosen, { ...chosenSettings, ...definedOf(settings) })
@@ -154,15 +190,18 @@ function open(data: Sampled, options: StreamOptions, trace: TraceHeader | undefi
 function choose(
   data: Sampled,
   { name, format, settings = {} }: StreamOptions,
+  /** Where the content leaves it open. */
+  otherwise: FormatName | undefined,
 ): { detection: Detection | undefined; chosen: FormatName; chosenSettings: FormatSettings } {
   let detection: Detection
   try {
     detection = detectFormat(data.sample, data.whole, name)
   } catch (error) {
     // A named format settles what the content leaves open, but for a0, which needs its source too.
-    const settled = format !== undefined && (format !== 'a0' || settings.source !== undefined)
-    if (!settled || data.sample.length === 0) throw error
-    return { detection: undefined, chosen: format, chosenSettings: {} }
+    const settled = format ?? otherwise
+    if (settled === undefined || (settled === 'a0' && settings.source === undefined)) throw error
+    if (data.sample.length === 0) throw error
+    return { detection: undefined, chosen: settled, chosenSettings: {} }
   }
   const chosen = format ?? detection.format
   return { detection, chosen, chosenSettings: chosen === detection.format ? detection.settings : {} }

@@ -223,6 +223,40 @@ describe('a wire trace as a device', () => {
     expect(ear.times).toHaveLength(100)
   })
 
+  it('of a tagger that was spoken to plays its detections and not its answers', async () => {
+    const file = join(folder, 'conversation.trace')
+    const words = tdc1Bytes(Array.from({ length: 9 }, (_, i) => tdc1Word(5000 + 1000 * i, 1)))
+    const text = (said: string): Uint8Array => new TextEncoder().encode(said)
+    const header = { startedUnixMs: 1, path: '/dev/ttyX', driver: 'tdc1' }
+    const record = async (masked: boolean): Promise<void> => {
+      const writer = await createTraceFile(file, { ...header, masked })
+      const said = [
+        ['tx', text('*IDN?\r\n')],
+        ['rx', text('S-Fifteen Instruments TDC1\r\n')],
+        ['tx', text('*RST;NIM;TIME 0;TIMESTAMP;COUNTS?\r\n')],
+        ['rx', words.subarray(0, 14)],
+        ['tx', text('INPKT\r\n')],
+        ['rx', words.subarray(14)],
+        ['tx', text('ABORT;STATUS?\r\n')],
+        ['rx', text('0000 \r\n')],
+      ] as const
+      said.forEach(([direction, bytes], i) => writer.write({ atUs: 1000 * i, direction, bytes }))
+      await writer.close()
+    }
+    await record(false)
+    const device = make(file, { speed: 'full' })
+    const { ear } = run(device)
+    await over(device)
+    const steps = ear.times.map((time) => Number(time - (ear.times[0] ?? 0n)))
+    expect(steps).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8].map((i) => i * 2_000_000))
+    await rm(file)
+    await record(true)
+    await expect(make(file).run(new AbortController().signal)).rejects.toMatchObject({
+      code: 'E_FORMAT',
+      remedy: expect.stringContaining('--show-keys') as string,
+    })
+  })
+
   it('of a key device is played to the driver of that device', async () => {
     const key = (value: number): Uint8Array => new Uint8Array(32).fill(value)
     const frames = [1, 2, 3].map((id) => encodeFrame({ id: BigInt(id), key: key(id), status: 1 }))
