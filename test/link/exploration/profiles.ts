@@ -199,6 +199,21 @@ export const NIGHTLY_PROFILES: readonly Profile[] = [
     harmless: true,
   },
   {
+    name: 'C++ and mute C++: any two faults around one batch, with reports that come later than any deadline',
+    rules: { sites: ['cpp', 'mute'], faults: ALL, maxFaults: 2, units: 1, lateUnits: 1, timelyReports: false },
+    harmless: false,
+  },
+  {
+    name: 'mute C++ and C++: any two faults around one batch, with reports that come later than any deadline',
+    rules: { sites: ['mute', 'cpp'], faults: ALL, maxFaults: 2, units: 1, lateUnits: 1, timelyReports: false },
+    harmless: false,
+  },
+  {
+    name: 'Java: any two faults around one batch',
+    rules: { sites: JAVA, faults: ALL, maxFaults: 2, units: 1, lateUnits: 1, timelyReports: false },
+    harmless: true,
+  },
+  {
     name: 'C++ and Java: any two faults around one batch',
     rules: {
       ...{ sites: ['cpp', 'java'], faults: ALL, maxFaults: 2 },
