@@ -33,7 +33,7 @@ export class CarriedStream extends Duplex {
 
   /**
    * What is written within one turn of the event loop leaves in one piece: each piece wakes the carrier, which makes a
-   * packet of its own of it, and an answer to a call is written in four.
+   * packet of its own of it.
    */
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
     const { writable } = this.parts

@@ -73,6 +73,27 @@ function joinPieces(channel: ClientChannel): void {
     channel._write(Buffer.concat(pieces.map(({ chunk }) => chunk)), 'binary', callback)
 }
 
+/**
+ * What is written in one turn of the event loop goes together: an answer to a call is written in four. Inside another
+ * connection each packet wakes several programs.
+ */
+function gatherPieces(channel: ClientChannel): void {
+  const write = channel.write.bind(channel) as (...given: unknown[]) => boolean
+  let isHeld = false
+  const gather = (...given: unknown[]): boolean => {
+    if (!isHeld) {
+      isHeld = true
+      channel.cork()
+      setImmediate(() => {
+        isHeld = false
+        channel.uncork()
+      })
+    }
+    return write(...given)
+  }
+  Object.assign(channel, { write: gather })
+}
+
 function dialError(error: Error, target: HostPort): GatewayError {
   const reason = 'reason' in error ? error.reason : undefined
   const text = messageOf(error).replace('(SSH) Channel open failure: ', '')
@@ -106,6 +127,8 @@ export class Ssh2Link implements TunnelLink {
   readonly closed: Promise<string>
   readonly #client: Ssh2Connection['client']
   readonly #said: readonly string[]
+  /** It runs within another connection. */
+  readonly #isInside: boolean
   readonly #channels = new Set<ClientChannel>()
   #bound: { asked: HostPort; port: number } | undefined
   #reason: string | undefined
@@ -123,6 +146,7 @@ export class Ssh2Link implements TunnelLink {
   ) {
     this.#client = connection.client
     this.#said = connection.said
+    this.#isInside = facts.outerKeyExchange !== undefined
     const inner = connection.negotiated.kex
     this.keyExchange = facts.outerKeyExchange === undefined ? inner : `${facts.outerKeyExchange} (within it ${inner})`
     this.postQuantum = facts.postQuantum
@@ -279,6 +303,7 @@ export class Ssh2Link implements TunnelLink {
     const originator = { host: details.srcIP.replace(/^::ffff:/i, ''), port: details.srcPort }
     const channel = accept()
     this.#track(channel)
+    if (this.#isInside) gatherPieces(channel)
     likeSocket(channel, originator, { host: details.destIP, port: details.destPort })
     this.taker.take({ stream: channel, originator })
   }
