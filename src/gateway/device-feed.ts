@@ -1,12 +1,12 @@
 /** What a device yields, handed on: keys to the link, figures to the statistics. */
 import type { Clock } from '../base/clock.js'
 import { wipe } from '../base/wipe.js'
-import type { Device, DeviceEvent } from '../device/contract.js'
+import type { Device, DeviceEvent, DriverDescriptor } from '../device/contract.js'
 import { isPairDevice } from '../device/pair-contract.js'
 import type { AgreedLink } from '../link/link.js'
 import type { Logger } from '../observe/log.js'
 import type { Statistics, StatisticUnit } from '../observe/statistics.js'
-import { createKeyRoute } from './key-route.js'
+import { createKeyRoute, type RoutedLink } from './key-route.js'
 import { DeliveryRate, type DeliverySample } from './kms-forecast.js'
 
 const units: Readonly<Record<Extract<DeviceEvent, { type: 'figure' }>['unit'], StatisticUnit>> = {
@@ -16,6 +16,9 @@ const units: Readonly<Record<Extract<DeviceEvent, { type: 'figure' }>['unit'], S
   hz: 'hz',
   dB: 'decibels',
 }
+
+/** How often it is told what a device withheld; status has the counts. */
+const TELL_INTERVAL_MS = 10_000
 
 /** Counts by reason of what a driver withheld. */
 export interface DeviceFeed {
@@ -29,13 +32,17 @@ export interface DeviceFeed {
 
 export function feedDevice(
   device: Device,
-  link: AgreedLink,
-  bytesPerKey: number,
+  link: RoutedLink & Pick<AgreedLink, 'counts' | 'deviceRenumbered'>,
+  { bytesPerKey, yields }: Pick<DriverDescriptor, 'bytesPerKey' | 'yields'>,
   statistics: Statistics,
   log: Logger,
   clock: Pick<Clock, 'monotonicMs'>,
 ): DeviceFeed {
   const discarded: Record<string, number> = {}
+  const what = yields === 'tags' ? 'detections' : 'keys'
+  /** What was not told of yet: a device at a wrong rate loses something many times a second. */
+  let untold: Record<string, number> = {}
+  let toldAtMs = -Infinity
   const received = statistics.unsigned(['Key', 'Keys Received'], 'count')
   const route = createKeyRoute(link, isPairDevice(device))
   const rates = { delivered: new DeliveryRate(), sacrificed: new DeliveryRate() }
@@ -67,10 +74,15 @@ export function feedDevice(
         arrived += 1
         route.take(event.id, event.key)
         return
-      case 'discarded':
+      case 'discarded': {
         discard(event.reason, event.count)
-        log.info({ reason: event.reason, count: event.count }, 'the device withheld or lost key')
+        untold[event.reason] = (untold[event.reason] ?? 0) + event.count
+        if (clock.monotonicMs() - toldAtMs < TELL_INTERVAL_MS) return
+        toldAtMs = clock.monotonicMs()
+        log.info({ discarded: untold }, `the device withheld or lost ${what}`)
+        untold = {}
         return
+      }
       case 'renumbered':
         log.warn({ reason: event.reason }, 'the device numbers its keys anew')
         link.deviceRenumbered(event.reason)

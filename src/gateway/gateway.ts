@@ -174,7 +174,8 @@ class ComposedGateway implements Gateway {
     })
     this.#server.addServices((server, handling) => addLinkService(server, this.#link, handling))
     const deviceLog = log.child({ part: 'device' })
-    this.#feed = feedDevice(this.#device, this.#link, devicePlan.bytesPerKey, statistics, deviceLog, clock)
+    const yielded = { bytesPerKey: devicePlan.bytesPerKey, yields: devicePlan.descriptor.yields }
+    this.#feed = feedDevice(this.#device, this.#link, yielded, statistics, deviceLog, clock)
     this.#tunnel?.onConnection(({ stream, originator }) => this.#server.inject(stream, originator))
     this.#direct =
       this.#tunnel === undefined
