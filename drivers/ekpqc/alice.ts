@@ -1,6 +1,6 @@
 import { createBackoff } from '../../src/base/backoff.js'
 import { sleep, withDeadline } from '../../src/base/clock.js'
-import { GatewayError, messageOf } from '../../src/base/errors.js'
+import { explanationOf, GatewayError, messageOf } from '../../src/base/errors.js'
 import { wipe } from '../../src/base/wipe.js'
 import {
   type FrameAnswers,
@@ -92,7 +92,7 @@ export function createAlice(context: RoleContext, session: PairSession): Role {
           return
         }
         const delayMs = pause.nextMs()
-        log.warn({ run: String(runId), reason: messageOf(error), delayMs }, 'the run failed; trying again')
+        log.warn({ run: String(runId), reason: explanationOf(error), delayMs }, 'the run failed; trying again')
         await sleep(clock, delayMs, AbortSignal.any([ended.signal, quiescing.signal])).catch(() => {})
       }
     }

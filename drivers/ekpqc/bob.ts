@@ -1,5 +1,5 @@
 import { withDeadline } from '../../src/base/clock.js'
-import { messageOf } from '../../src/base/errors.js'
+import { explanationOf } from '../../src/base/errors.js'
 import { wipe } from '../../src/base/wipe.js'
 import { PairCallError, type PairSession } from '../../src/device/pair-contract.js'
 import type { FrameBases } from '../../src/device/pair-contract.js'
@@ -55,7 +55,7 @@ export function createBob(context: RoleContext, session: PairSession): Role {
 
   function dropped(id: bigint, error: unknown): void {
     if (ended.signal.aborted) return
-    log.warn({ run: String(id), reason: messageOf(error) }, 'the run was dropped')
+    log.warn({ run: String(id), reason: explanationOf(error) }, 'the run was dropped')
   }
 
   return {

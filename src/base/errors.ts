@@ -37,6 +37,12 @@ export function messageOf(error: unknown): string {
   return String(error)
 }
 
+/** The text of anything thrown, and in brackets what can be done about it where the error says so. */
+export function explanationOf(error: unknown): string {
+  const remedy = error instanceof GatewayError ? error.remedy : undefined
+  return remedy === undefined ? messageOf(error) : `${messageOf(error)} (${remedy})`
+}
+
 /** The system's error code (ENOENT, ECONNREFUSED …) or the stable code of ours, if there is one. */
 export function codeOf(error: unknown): string | undefined {
   if (typeof error !== 'object' || error === null || !('code' in error)) return undefined

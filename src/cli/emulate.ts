@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Command } from 'commander'
 import type { Clock } from '../base/clock.js'
-import { codeOf, GatewayError, messageOf } from '../base/errors.js'
+import { codeOf, explanationOf, GatewayError } from '../base/errors.js'
 import type { DeviceEmulator } from '../device/emulator-contract.js'
 import type { MemoryUsb } from '../io/usb-memory.js'
 import type { CliEnvironment } from './environment.js'
@@ -61,8 +61,7 @@ class Voice {
   }
 
   failed(error: unknown): void {
-    const remedy = error instanceof GatewayError && error.remedy !== undefined ? ` (${error.remedy})` : ''
-    const sentence = `${messageOf(error)}${remedy}`
+    const sentence = explanationOf(error)
     this.say(sentence, { event: 'error', code: codeOf(error) ?? 'E_INTERNAL', message: sentence })
   }
 }

@@ -1,7 +1,7 @@
 import { StateCell, type Unsubscribe } from '../base/cell.js'
 import { createBackoff, type Backoff } from '../base/backoff.js'
 import { type Clock, sleep, type Timer } from '../base/clock.js'
-import { codeOf, GatewayError, messageOf } from '../base/errors.js'
+import { codeOf, explanationOf, messageOf } from '../base/errors.js'
 import type { Random } from '../base/random.js'
 import type { ByteTransport, CloseReason, DeviceIo, SerialSettings } from '../io/contract.js'
 import type { Logger } from '../observe/log.js'
@@ -232,8 +232,7 @@ export class SerialSession {
 
   async #couldNotOpen(error: unknown, signal: AbortSignal): Promise<void> {
     if (signal.aborted) return
-    const remedy = error instanceof GatewayError && error.remedy !== undefined ? ` (${error.remedy})` : ''
-    const reason = `${messageOf(error)}${remedy}`
+    const reason = explanationOf(error)
     switch (codeOf(error)) {
       case 'E_DEVICE_NOT_A_DEVICE':
         // Once it was one: then this is a moment of a cable being moved.
@@ -374,7 +373,7 @@ export class SerialSession {
         conversation.onData(chunk)
       })
       this.#isSpokenTo = conversation.run !== undefined
-      conversation.run?.(over.signal).catch((error: unknown) => finish({ why: 'again', reason: messageOf(error) }))
+      conversation.run?.(over.signal).catch((error: unknown) => finish({ why: 'again', reason: explanationOf(error) }))
     })
   }
 }

@@ -1,7 +1,7 @@
 import { StateCell } from '../base/cell.js'
 import { createBackoff } from '../base/backoff.js'
 import { type Clock, sleep } from '../base/clock.js'
-import { codeOf, GatewayError, messageOf } from '../base/errors.js'
+import { codeOf, explanationOf, messageOf } from '../base/errors.js'
 import type { Random } from '../base/random.js'
 import type { Logger } from '../observe/log.js'
 import {
@@ -92,7 +92,7 @@ export class UsbSession {
     try {
       await this.#converse(transport, over.signal, wentWell)
     } catch (error) {
-      if (lost === '') lost = messageOf(error)
+      if (lost === '') lost = explanationOf(error)
     } finally {
       signal.removeEventListener('abort', stop)
       over.abort()
@@ -129,8 +129,7 @@ export class UsbSession {
   }
 
   #couldNotOpen(error: unknown): void {
-    const remedy = error instanceof GatewayError && error.remedy !== undefined ? ` (${error.remedy})` : ''
-    const reason = `${messageOf(error)}${remedy}`
+    const reason = explanationOf(error)
     const code = codeOf(error)
     if (code === 'E_DEVICE_ABSENT') this.#set({ state: 'absent', reason })
     else if (code === 'E_DEVICE_BUSY') this.#set({ state: 'busy', reason })

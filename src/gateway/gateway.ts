@@ -2,7 +2,7 @@
 import type { ChannelCredentials } from '@grpc/grpc-js'
 import { StateCell } from '../base/cell.js'
 import { withDeadline } from '../base/clock.js'
-import { GatewayError, messageOf } from '../base/errors.js'
+import { explanationOf, GatewayError, messageOf } from '../base/errors.js'
 import { formatHostPort, type HostPort } from '../base/host-port.js'
 import { version } from '../base/version.js'
 import type { Device } from '../device/contract.js'
@@ -333,7 +333,7 @@ class ComposedGateway implements Gateway {
   /** Starts a part; an error that it cannot go on with stops the whole gateway. */
   #start(name: string, work: Promise<void>): Promise<void> {
     return work.catch((error: unknown) => {
-      this.log.error({ part: name, code: error instanceof GatewayError ? error.code : undefined }, messageOf(error))
+      this.log.error({ part: name, code: error instanceof GatewayError ? error.code : undefined }, explanationOf(error))
       this.#failed.abort(error)
     })
   }
@@ -350,7 +350,7 @@ class ComposedGateway implements Gateway {
         )
         return
       } catch (error) {
-        const reason = messageOf(error)
+        const reason = explanationOf(error)
         // The tunnel hands its connections over without a local port: only direct callers miss this one.
         if (!(error instanceof GatewayError) || error.code !== 'E_ADDRESS_IN_USE') throw error
         if (this.#serving.value.state !== 'binding' || this.#serving.value.reason !== reason) {

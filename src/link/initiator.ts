@@ -2,7 +2,7 @@
 import { status as Status } from '@grpc/grpc-js'
 import { createBackoff } from '../base/backoff.js'
 import { type Clock, sleep } from '../base/clock.js'
-import { messageOf } from '../base/errors.js'
+import { explanationOf, messageOf } from '../base/errors.js'
 import type { Random } from '../base/random.js'
 import type { Logger } from '../observe/log.js'
 import { RpcError, rpcError } from '../rpc/bridge.js'
@@ -65,7 +65,7 @@ export class Initiator {
     }
     if (!active.prepared) {
       await pair.prepare(this.host.pairInfo(active)).catch((error: unknown) => {
-        throw rpcError(Status.FAILED_PRECONDITION, messageOf(error))
+        throw rpcError(Status.FAILED_PRECONDITION, explanationOf(error))
       })
       active.prepared = true
     }

@@ -2,7 +2,7 @@
 import { status as Status } from '@grpc/grpc-js'
 import { type ReadonlyCell, StateCell } from '../base/cell.js'
 import { type Clock, withDeadline } from '../base/clock.js'
-import { codeOf, messageOf } from '../base/errors.js'
+import { codeOf, explanationOf, messageOf } from '../base/errors.js'
 import type { Random } from '../base/random.js'
 import { wipe } from '../base/wipe.js'
 import type { Logger } from '../observe/log.js'
@@ -244,8 +244,8 @@ export class SessionLayer implements DevicePort {
     } catch (error) {
       if (codeOf(error) === 'E_DEADLINE') void quietly(pair.end())
       this.#discard(active)
-      this.#state.set({ state: 'none', errorCode: Status.FAILED_PRECONDITION, reason: messageOf(error) })
-      throw rpcError(Status.FAILED_PRECONDITION, messageOf(error))
+      this.#state.set({ state: 'none', errorCode: Status.FAILED_PRECONDITION, reason: explanationOf(error) })
+      throw rpcError(Status.FAILED_PRECONDITION, explanationOf(error))
     }
     if (this.#active !== active) throw rpcError(Status.ABORTED, 'the session was ended while it began')
     this.#started(active)
@@ -369,8 +369,9 @@ export class SessionLayer implements DevicePort {
   /** The device cannot go on with the session. */
   #fail(active: ActiveSession, error: Error): void {
     if (this.#active !== active) return
-    this.#options.log.error({ reason: error.message }, 'the device ends the session')
-    void this.#end(error.message, true, Status.FAILED_PRECONDITION)
+    const reason = explanationOf(error)
+    this.#options.log.error({ reason }, 'the device ends the session')
+    void this.#end(reason, true, Status.FAILED_PRECONDITION)
   }
 
   #pairInfo(active: ActiveSession): Parameters<PairHooks['prepare']>[0] {

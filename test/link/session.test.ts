@@ -1,5 +1,6 @@
 import { status as Status } from '@grpc/grpc-js'
 import { afterEach, describe, expect, it } from 'vitest'
+import { GatewayError } from '../../src/base/errors.js'
 import { DEFAULT_TIMING } from '../../src/link/options.js'
 import { noPairHooks, type PairHooks } from '../../src/link/pair-hooks.js'
 import type { LinkStatusValue } from '../../src/rpc/device-port.js'
@@ -216,6 +217,28 @@ describe('a session', () => {
     expect(ended).toBe(1)
     hangs = false
     await until('tried again', () => left.link.session.value.state === 'started')
+  })
+
+  it('that the own device refuses or ends says why, and what to do', async () => {
+    const failure = new GatewayError('E_DEVICE_IO', 'the unit is not installed', { remedy: 'install it' })
+    let refuses = true
+    let fail: (error: Error) => void = () => {}
+    const pair: PairHooks = {
+      ...noPairHooks,
+      prepare: async (session) => {
+        fail = (error) => session.fail(error)
+        if (refuses) throw failure
+      },
+    }
+    const [left, right] = [await gateway(), await gateway({ pair })]
+    await expect(right.link.runSession(parameters, left.address, call())).rejects.toMatchObject({
+      details: 'the unit is not installed (install it)',
+    })
+    refuses = false
+    await until('tried again', () => right.link.session.value.state === 'started')
+    fail(failure)
+    await until('ended', () => right.link.session.value.state === 'none')
+    expect(right.link.session.value).toMatchObject({ reason: 'the unit is not installed (install it)' })
   })
 
   it('answers within the 3 s that nobody waits longer than', () => {

@@ -324,3 +324,20 @@ describe('a board that says nothing', () => {
     await attached.stop()
   })
 })
+
+describe('the port of another board of the kit', () => {
+  it('is not used: it is said which board it is and what to do', async () => {
+    const attached = await attach({
+      driver,
+      emulator,
+      driverOptions: { speed: '200' },
+      emulatorOptions: { speed: '200', board: 'classical', air: newFibre() },
+    })
+    expect(await untilDevice(attached.device.state, 'silent')).toMatchObject({
+      reason: expect.stringMatching(
+        /the board says it is "Classical", not "Quantum" \(give the port of the kit's quantum board/,
+      ) as string,
+    })
+    await attached.stop()
+  })
+})
