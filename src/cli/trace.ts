@@ -37,17 +37,17 @@ function driverOptionsOf(flags: TraceFlags): Record<string, string> {
 
 /** Shows what goes over the line, piece by piece, and writes it down where asked. */
 class TraceView {
-  readonly #decoder: TraceDecoder
+  #decoder: TraceDecoder
   #lastDirection: 'rx' | 'tx' = 'rx'
   #lastAtUs = 0
 
   constructor(
     private readonly env: CliEnvironment,
     private readonly flags: TraceFlags,
-    decoder: TraceDecoder,
+    private readonly createDecoder: () => TraceDecoder,
     private readonly writer: TraceWriter | undefined,
   ) {
-    this.#decoder = decoder
+    this.#decoder = createDecoder()
   }
 
   bytes(atUs: number, direction: 'rx' | 'tx', bytes: Uint8Array): void {
@@ -56,7 +56,10 @@ class TraceView {
     this.#show(atUs, direction, this.#decoder.push(direction, bytes))
   }
 
+  /** The port was opened, lost or set anew: what was said before is over. */
   note(atUs: number, text: string): void {
+    this.end()
+    this.#decoder = this.createDecoder()
     this.env.stdout.write(`${noteRow(atUs, text, this.flags.json === true)}\n`)
     this.writer?.write({ atUs, direction: 'note', text })
   }
@@ -94,18 +97,22 @@ async function entryFor(device: string, flags: TraceFlags): Promise<CatalogueEnt
 async function listening(
   entry: CatalogueEntry | undefined,
   flags: TraceFlags,
-): Promise<{ settings: SerialSettings; decoder: TraceDecoder; spokenTo: boolean }> {
+): Promise<{ settings: SerialSettings; createDecoder: () => TraceDecoder; spokenTo: boolean }> {
   const options = driverOptionsOf(flags)
   if (entry?.loadTrace !== undefined) {
     const factory = await entry.loadTrace()
     const spokenTo = factory.spokenTo === true
-    return { settings: factory.settings(spokenTo ? {} : options), decoder: factory.createDecoder(), spokenTo }
+    return {
+      settings: factory.settings(spokenTo ? {} : options),
+      createDecoder: () => factory.createDecoder(),
+      spokenTo,
+    }
   }
   const baudRate = Number(options['baud'] ?? DEFAULT_BAUD)
   if (!Number.isInteger(baudRate) || baudRate < 50) {
     throw new GatewayError('E_USAGE', `--baud ${flags.baud ?? ''}: a line rate is a whole number, such as 9600`)
   }
-  return { settings: { baudRate }, decoder: plainDecoder(), spokenTo: false }
+  return { settings: { baudRate }, createDecoder: plainDecoder, spokenTo: false }
 }
 
 /** Until the port closes or the command is to end. */
@@ -127,12 +134,12 @@ async function traceLive(device: string, flags: TraceFlags, env: CliEnvironment)
   const { createLogger } = await import('../observe/log.js')
   const { clock, signal } = env
   const entry = await entryFor(device, flags)
-  const { settings, decoder, spokenTo } = await listening(entry, flags)
+  const { settings, createDecoder, spokenTo } = await listening(entry, flags)
   const log = createLogger({ level: 'warn', format: 'pretty', destination: env.stderr })
   const masked = flags.showKeys !== true
   const header = { startedUnixMs: clock.nowMs(), path: device, driver: entry?.descriptor.name, masked }
   const writer = flags.record === undefined ? undefined : await createTraceFile(flags.record, header)
-  const view = new TraceView(env, flags, decoder, writer)
+  const view = new TraceView(env, flags, createDecoder, writer)
   const startMs = clock.monotonicMs()
   const nowUs = (): number => (clock.monotonicMs() - startMs) * 1_000
   const io = createNodeIo({ clock, log })
@@ -164,9 +171,9 @@ async function showTrace(items: AsyncIterable<TraceItem>, flags: TraceFlags, env
       const { header } = item
       const { findEntry } = await import('../device/catalogue.js')
       const name = header.masked ? undefined : (flags.driver ?? header.driver)
-      const { decoder } = await listening(name === undefined ? undefined : findEntry(name), flags)
+      const { createDecoder } = await listening(name === undefined ? undefined : findEntry(name), flags)
       // In a masked file there is nothing left to hide.
-      view = new TraceView(env, header.masked ? { ...flags, showKeys: true } : flags, decoder, undefined)
+      view = new TraceView(env, header.masked ? { ...flags, showKeys: true } : flags, createDecoder, undefined)
       const masked = header.masked ? ', key bytes replaced by zeros' : ''
       view.note(0, `${header.path}, recorded ${new Date(header.startedUnixMs).toISOString()}${masked}`)
     } else if (item.record.direction === 'note') {
