@@ -50,6 +50,7 @@ class EkpqcEmulator implements DeviceEmulator {
     private readonly context: EmulatorContext,
     createBoard: (context: BoardContext) => EmulatedBoard,
     speed: number,
+    readonly attachable: boolean,
   ) {
     const { line, clock, random } = context
     this.#line = new FaultyLine({ line, clock, random, baudRate: BAUD })
@@ -66,7 +67,7 @@ class EkpqcEmulator implements DeviceEmulator {
 
   async run(signal: AbortSignal): Promise<void> {
     const unhear = this.context.line.onData((chunk) => {
-      for (const byte of chunk) this.#hear(String.fromCharCode(byte))
+      for (const byte of this.#line.heard(chunk)) this.#hear(String.fromCharCode(byte))
     })
     try {
       await this.#opened
@@ -170,6 +171,6 @@ export const emulator: EmulatorFactory = {
       if (board === 'classical') return new EmulatedClassicalBoard(boardContext, air)
       return new EmulatedQuantumBoard(boardContext, fibre)
     }
-    return new EkpqcEmulator(context, create, speed)
+    return new EkpqcEmulator(context, create, speed, board === 'quantum')
   },
 }

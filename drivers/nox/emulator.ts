@@ -230,6 +230,7 @@ const optionsSchema = z.strictObject({
 export const emulator: EmulatorFactory = {
   baudRate: BAUD,
   cables: 'serial and usb',
+  side: 'bob',
   options: {
     rate: 'detections a second; default 20000',
     'usb-serial': 'serial number of its USB side; default none',

@@ -142,18 +142,16 @@ async function emulate(driverName: string, flags: EmulateFlags, env: CliEnvironm
     const path = cables === 'usb' ? 'usb:' : line.path
     const usbFlag = usb === undefined ? '' : ` --driver-option usb-socket=${usb.socket}`
     const places = [cables === 'usb' ? undefined : line.path, usb?.socket].filter((place) => place !== undefined)
-    voice.say(
-      `${driverName} emulated on ${places.join(' and ')}; ` +
-        `attach it with: qkd-gw attach ${path} --driver ${driverName}${usbFlag}`,
-      {
-        event: 'ready',
-        driver: driverName,
-        path,
-        transport: cables === 'usb' ? 'usb' : line.transport,
-        ...(usb === undefined ? {} : { usbSocket: usb.socket }),
-        pid: process.pid,
-      },
-    )
+    const side = emulatorOptionsOf(flags)['side'] ?? factory.side ?? 'alice'
+    const attach = `; attach it with: qkd-gw attach ${path} --driver ${driverName} --side ${side}${usbFlag}`
+    voice.say(`${driverName} emulated on ${places.join(' and ')}${emulator.attachable === false ? '' : attach}`, {
+      event: 'ready',
+      driver: driverName,
+      path,
+      transport: cables === 'usb' ? 'usb' : line.transport,
+      ...(usb === undefined ? {} : { usbSocket: usb.socket }),
+      pid: process.pid,
+    })
     const commands = createInterface({ input: env.stdin, terminal: false })
     let turn: Promise<void> = Promise.resolve()
     commands.on('line', (text) => {

@@ -85,8 +85,8 @@ export async function loadEmulator(name: string): Promise<EmulatorFactory> {
   const entry = findEntry(name)
   if (entry.loadEmulator !== undefined) return entry.loadEmulator()
   const able = CATALOGUE.filter((candidate) => candidate.loadEmulator !== undefined)
-  throw new GatewayError('E_DRIVER_UNKNOWN', `driver ${name} has no emulator`, {
-    remedy: `emulators are: ${names(able)}`,
+  throw new GatewayError('E_DRIVER_UNKNOWN', `driver ${name} has no emulator that runs by itself`, {
+    remedy: `emulators are: ${names(able)}; where a driver runs a program, the stand-in is one too (see its README)`,
   })
 }
 

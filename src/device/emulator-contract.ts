@@ -4,6 +4,7 @@ import type { Random } from '../base/random.js'
 import type { DeviceLine } from '../io/contract.js'
 import type { MemoryUsb } from '../io/usb-memory.js'
 import type { Logger } from '../observe/log.js'
+import type { Side } from './contract.js'
 
 /** A fault that can be commanded while the emulator runs. */
 export interface FaultDescription {
@@ -28,6 +29,8 @@ export interface EmulatorContext {
 
 /** One emulated device. */
 export interface DeviceEmulator {
+  /** False where no driver is for it: a helper at the other end of a fibre. */
+  readonly attachable?: boolean
   readonly faults: readonly FaultDescription[]
   /** Runs until `signal` aborts; resolves then. */
   run(signal: AbortSignal): Promise<void>
@@ -43,6 +46,8 @@ export interface EmulatorFactory {
   readonly baudRate: number
   /** Which cables the device has; a serial line only where nothing is said. */
   readonly cables?: 'usb' | 'serial and usb'
+  /** The end of the fibre at which such a device stands; either where nothing is said. */
+  readonly side?: Side
   /** The options it takes, for `--help`: name → meaning. */
   readonly options: Readonly<Record<string, string>>
   /** Throws E_USAGE for options that cannot work. */

@@ -119,6 +119,9 @@ describe('the other boards of the kit, emulated', () => {
     const line = lines.create(`board-${(fibres += 1)}`)
     const context = { line, clock: systemClock, random: seededRandom(5), log: silentLogger }
     const board = emulator.create({ ...context, options: { fibre: '../elsewhere' } })
+    // Only the quantum boards of Alice and Bob are for a driver.
+    expect(board).toMatchObject({ attachable: true })
+    expect(emulator.create({ ...context, options: { board: 'classical' } })).toMatchObject({ attachable: false })
     await expect(board.run(new AbortController().signal)).rejects.toMatchObject({ code: 'E_USAGE' })
   })
 })
