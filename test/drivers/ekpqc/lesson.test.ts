@@ -86,6 +86,12 @@ async function startBoard(options: Record<string, string>): Promise<Board> {
 describe('the other boards of the kit, emulated', () => {
   it('carry four bytes by infrared, printed without a leading zero, and stop listening at #', async () => {
     const air = newFibre()
+    const unused = { line: lines.create(`board-${(fibres += 1)}`), clock: systemClock, random: seededRandom(5) }
+    const options = { board: 'classical', air }
+    const board = emulator.create({ ...unused, log: silentLogger, options })
+    // No driver is for it.
+    expect(board).toMatchObject({ attachable: false })
+    await board.run(AbortSignal.abort())
     const [a, b] = await Promise.all([startBoard({ board: 'classical', air }), startBoard({ board: 'classical', air })])
     await a.say('*IDN? ')
     expect(await a.hears('\n')).toBe('Classical\r\n')
@@ -119,9 +125,7 @@ describe('the other boards of the kit, emulated', () => {
     const line = lines.create(`board-${(fibres += 1)}`)
     const context = { line, clock: systemClock, random: seededRandom(5), log: silentLogger }
     const board = emulator.create({ ...context, options: { fibre: '../elsewhere' } })
-    // Only the quantum boards of Alice and Bob are for a driver.
     expect(board).toMatchObject({ attachable: true })
-    expect(emulator.create({ ...context, options: { board: 'classical' } })).toMatchObject({ attachable: false })
     await expect(board.run(new AbortController().signal)).rejects.toMatchObject({ code: 'E_USAGE' })
   })
 })
