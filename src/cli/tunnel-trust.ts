@@ -56,7 +56,12 @@ export function addTrustCommand(tunnel: Command, env: CliEnvironment): void {
       const files = knownHostsFiles(named, section, env)
       const identities = (): ReturnType<typeof loadIdentities> =>
         loadIdentities(
-          { files: flags.identity ?? [], agent: env.env['SSH_AUTH_SOCK'], prompt: terminalPrompt(env) },
+          {
+            files: flags.identity ?? [],
+            agent: env.env['SSH_AUTH_SOCK'],
+            prompt: terminalPrompt(env),
+            clock: env.clock,
+          },
           env.signal,
         )
       const options = {

@@ -1,4 +1,5 @@
 /** The choice of a back end where none is named. */
+import type { Clock } from '../base/clock.js'
 import { GatewayError } from '../base/errors.js'
 import type { Logger } from '../observe/log.js'
 import type { TunnelBackendName } from './contract.js'
@@ -14,18 +15,24 @@ export interface AutoParts {
   readonly program: string
   readonly requirePostQuantum: boolean
   readonly identities: () => Promise<Identities>
+  readonly clock: Clock
   readonly log: Logger
 }
+
+/** A connection after so long looks again whether there is something better than `ssh2`. */
+const LOOK_AGAIN_MS = 600_000
 
 /**
  * `openssh+ssh2` where the system's ssh and the server agree on a post-quantum key exchange and the server lets us
  * through to its own sshd; `openssh` where there are no keys that ssh2 could use; else `ssh2`. The choice is kept for
- * as long as it works, and made anew after it failed.
+ * as long as it works, and made anew after it failed. `ssh2` is left again once there is something better, and is never
+ * the answer to a connection that was merely lost: who breaks one could have a worse one that way.
  */
 export class AutoBackend implements TunnelBackend {
   #chosen: TunnelBackend
   #works = false
-  #why = 'not tried yet'
+  #choice: { why: string; lacks: string | undefined } | undefined
+  #lookAgainAtMs = 0
 
   constructor(private readonly parts: AutoParts) {
     this.#chosen = parts.nested
@@ -39,13 +46,16 @@ export class AutoBackend implements TunnelBackend {
     return this.#chosen.knowsOriginators
   }
 
-  /** Why it is the one it is. */
-  get why(): string {
-    return this.#why
+  get choice(): { why: string; lacks: string | undefined } | undefined {
+    return this.#choice
+  }
+
+  reconsider(): void {
+    this.#lookAgainAtMs = 0
   }
 
   async connect(taker: LinkTaker, signal: AbortSignal): Promise<TunnelLink> {
-    if (this.#works) {
+    if (this.#works && this.parts.clock.monotonicMs() < this.#lookAgainAtMs) {
       try {
         return await this.#chosen.connect(taker, signal)
       } catch (error) {
@@ -70,21 +80,31 @@ export class AutoBackend implements TunnelBackend {
       return await this.#use(ssh2, 'the server has no post-quantum key exchange', taker, signal)
     } catch (error) {
       if (requirePostQuantum || !mayHelpToChoose(error) || !(error instanceof GatewayError)) throw error
-      return this.#use(ssh2, error.message, taker, signal)
+      const remedy = error.remedy === undefined ? '' : `; ${error.remedy}`
+      return this.#use(ssh2, error.message, taker, signal, `${error.message}${remedy}`)
     }
   }
 
-  async #use(backend: TunnelBackend, why: string, taker: LinkTaker, signal: AbortSignal): Promise<TunnelLink> {
-    return this.#chose(backend, why, await backend.connect(taker, signal))
+  async #use(
+    backend: TunnelBackend,
+    why: string,
+    taker: LinkTaker,
+    signal: AbortSignal,
+    lacks = why,
+  ): Promise<TunnelLink> {
+    return this.#chose(backend, why, await backend.connect(taker, signal), lacks)
   }
 
-  #chose(backend: TunnelBackend, why: string, link: TunnelLink): TunnelLink {
-    if (this.#chosen !== backend || this.#why !== why) {
-      this.parts.log.info({ backend: backend.name }, `tunnel back end ${backend.name}: ${why}`)
+  #chose(backend: TunnelBackend, why: string, link: TunnelLink, lacks = ''): TunnelLink {
+    const { log, ssh2, clock } = this.parts
+    if (this.#chosen !== backend || this.#choice?.why !== why) {
+      log.info({ backend: backend.name }, `tunnel back end ${backend.name}: ${why}`)
     }
+    const isSecondBest = backend === ssh2
     this.#chosen = backend
-    this.#why = why
+    this.#choice = { why, lacks: isSecondBest ? `openssh+ssh2 is off: ${lacks}` : undefined }
     this.#works = true
+    this.#lookAgainAtMs = isSecondBest ? clock.monotonicMs() + LOOK_AGAIN_MS : Number.POSITIVE_INFINITY
     return link
   }
 }

@@ -28,6 +28,7 @@ export function createBackend(
         program: options.sshProgram ?? 'ssh',
         requirePostQuantum: options.requirePostQuantum ?? false,
         identities,
+        clock: options.clock,
         log: options.log,
       })
   }

@@ -77,9 +77,10 @@ export async function checkTunnel(given: CheckOptions, signal: AbortSignal): Pro
   const timings: TunnelTimings = { ...DEFAULT_TIMINGS, ...options.timings }
   const walk = new Walk()
   const cache: KeyCache = new Map()
-  const { identityFiles: files, agent, prompt, backend } = options
+  const { identityFiles: files, agent, prompt, backend, clock } = options
   const forSystemSsh = backend === 'openssh' || backend === 'auto'
-  const identities = (): Promise<Identities> => loadIdentities({ files, agent, prompt, forSystemSsh }, signal, cache)
+  const identities = (): Promise<Identities> =>
+    loadIdentities({ files, agent, prompt, forSystemSsh, clock }, signal, cache)
 
   if (!(await reachServer(walk, options, timings, identities, signal))) return walk.finish('not reached')
   let link: TunnelLink | undefined

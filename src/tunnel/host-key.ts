@@ -23,6 +23,13 @@ export interface HostKeyTrust {
   readonly pinned: readonly string[]
 }
 
+/** What stands there for a host. As with OpenSSH, a name without a port is for each port that has no key of its own. */
+function linesFor(server: HostPort, all: readonly KnownHostsLine[]): KnownHostsLine[] {
+  const own = all.filter((line) => matchesHosts(line.hosts, server))
+  if (server.port === 22 || own.some((line) => line.marker === 'none')) return own
+  return [...own, ...all.filter((line) => matchesHosts(line.hosts, { ...server, port: 22 }))]
+}
+
 /** How people write the host on our command line: the port only where it is not 22. */
 export function hostArgument(server: HostPort): string {
   return server.port === 22 ? server.host : formatHostPort(server)
@@ -51,7 +58,8 @@ export function checkHostKey(server: HostPort, shown: ShownKey, trust: HostKeyTr
   const { type, fingerprint: seen } = shown
   const isShown = (line: KnownHostsLine): boolean => fingerprintOf(line.key.blob) === seen
   const where = formatHostPort(server)
-  const lines = trust.lines.filter((line) => matchesHosts(line.hosts, server))
+  // A key that stands for the name without a port is accepted or revoked; another one there says nothing of this port.
+  const lines = linesFor(server, trust.lines).filter((line) => matchesHosts(line.hosts, server) || isShown(line))
   const details = { host: server.host, port: server.port, seen, keyType: type }
   const revoked = lines.find((line) => line.marker === 'revoked' && isShown(line))
   if (revoked !== undefined) {
@@ -103,8 +111,8 @@ export function checkHostKey(server: HostPort, shown: ShownKey, trust: HostKeyTr
 
 /** Types of the keys that are accepted for a host: to be asked for first, so that a server with several shows one of them. */
 export function acceptedKeyTypes(server: HostPort, lines: readonly KnownHostsLine[]): string[] {
-  const types = lines
-    .filter((line) => line.marker === 'none' && matchesHosts(line.hosts, server))
+  const types = linesFor(server, lines)
+    .filter((line) => line.marker === 'none')
     .map((line) => line.key.type)
   return [...new Set(types)]
 }

@@ -3,7 +3,9 @@ import { createPrivateKey } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
 import ssh2 from 'ssh2'
 import type { ParsedKey } from 'ssh2'
+import type { Clock } from '../base/clock.js'
 import { codeOf, GatewayError, messageOf } from '../base/errors.js'
+import { listAgentKeys } from './agent-client.js'
 import { openSshEd25519, readOpenSshEnvelope } from './ssh-wire.js'
 
 /** Asks a person for the passphrase of one key file. */
@@ -18,6 +20,7 @@ export interface IdentityOptions {
   readonly prompt: PassphrasePrompt | undefined
   /** The system's ssh reads the files too: what only it understands (hardware keys) is fine, and it has keys of its own. */
   readonly forSystemSsh?: boolean
+  readonly clock: Clock
 }
 
 export interface Identity {
@@ -126,25 +129,20 @@ async function decrypt(file: string, text: string, prompt: PassphrasePrompt, sig
   })
 }
 
-async function agentHolds(agent: string, text: string): Promise<boolean> {
-  const blob = readOpenSshEnvelope(text)?.publicKey?.blob
-  if (blob === undefined) return false
-  const keys = await listAgentKeys(agent).catch(() => [])
-  return keys.some((key) => key.equals(blob))
+/** Changes whenever an agent holds other keys. */
+export async function stampOfAgent(agent: string | undefined, clock: Clock): Promise<string> {
+  if (agent === undefined) return ''
+  return listAgentKeys(agent, clock).then(
+    (keys) => keys.map((key) => key.toString('base64')).join(),
+    () => 'absent',
+  )
 }
 
-/** The public key blobs that an agent holds. Rejects where the agent does not answer. */
-export function listAgentKeys(agent: string): Promise<Buffer[]> {
-  return new Promise((resolve, reject) => {
-    new ssh2.OpenSSHAgent(agent).getIdentities((error, keys) => {
-      if (error !== undefined && error !== null) return reject(error)
-      const blobs = (keys ?? []).map((entry) => {
-        const key = 'pubKey' in entry ? entry.pubKey : entry
-        return 'getPublicSSH' in key ? key.getPublicSSH() : undefined
-      })
-      resolve(blobs.filter((blob) => blob !== undefined))
-    })
-  })
+async function agentHolds(agent: string, text: string, clock: Clock): Promise<boolean> {
+  const blob = readOpenSshEnvelope(text)?.publicKey?.blob
+  if (blob === undefined) return false
+  const keys = await listAgentKeys(agent, clock).catch(() => [])
+  return keys.some((key) => key.equals(blob))
 }
 
 const PRIVATE_KEY_ENVELOPE = /^-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----/m
@@ -172,7 +170,7 @@ export async function loadIdentities(
     }
     let key: ParsedKey | Error
     if (isEncrypted(text)) {
-      if (options.agent !== undefined && (await agentHolds(options.agent, text))) continue
+      if (options.agent !== undefined && (await agentHolds(options.agent, text, options.clock))) continue
       if (options.prompt === undefined) {
         passedOver.push(notAsked(file))
         continue

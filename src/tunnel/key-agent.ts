@@ -4,7 +4,9 @@ import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ParsedKey } from 'ssh2'
-import { listAgentKeys, type Identity } from './identities.js'
+import type { Clock } from '../base/clock.js'
+import { askAgent, IDENTITIES_ANSWER, listAgentKeys, REQUEST_IDENTITIES } from './agent-client.js'
+import type { Identity } from './identities.js'
 import { SshReader, sshString } from './ssh-wire.js'
 
 export interface KeyAgent {
@@ -15,8 +17,6 @@ export interface KeyAgent {
 
 /** Message types and flags of the agent protocol (RFC 9987). */
 const FAILURE = 5
-const REQUEST_IDENTITIES = 11
-const IDENTITIES_ANSWER = 12
 const SIGN_REQUEST = 13
 const SIGN_RESPONSE = 14
 const RSA_SHA2_256 = 2
@@ -54,33 +54,23 @@ function signWith(key: ParsedKey, data: Buffer, flags: number): Buffer | undefin
   return Buffer.concat([sshString(name), sshString(blob)])
 }
 
+/** Long enough for somebody to touch a hardware key. */
+const SIGN_TIMEOUT_MS = 60_000
+
 /** Passes one whole request on to another agent. */
-function askUpstream(path: string, request: Buffer): Promise<Buffer> {
-  return new Promise((resolve) => {
-    const socket = net.connect(path)
-    let answer = Buffer.alloc(0)
-    const finish = (): void => {
-      socket.destroy()
-      const whole = answer.length >= 4 && answer.length >= 4 + answer.readUInt32BE(0)
-      resolve(whole ? answer : message(FAILURE))
-    }
-    socket.on('data', (chunk: Buffer) => {
-      answer = Buffer.concat([answer, chunk])
-      if (answer.length >= 4 && answer.length >= 4 + answer.readUInt32BE(0)) finish()
-    })
-    socket.on('error', finish).on('end', finish)
-    socket.write(sshString(request))
-  })
+async function askUpstream(path: string, request: Buffer, clock: Clock): Promise<Buffer> {
+  return sshString(await askAgent(path, request, clock, SIGN_TIMEOUT_MS))
 }
 
 async function answerTo(
   request: Buffer,
   identities: readonly Identity[],
   upstream: string | undefined,
+  clock: Clock,
 ): Promise<Buffer> {
   if (request[0] === REQUEST_IDENTITIES) {
     const own = identities.map(({ file, key }) => ({ blob: key.getPublicSSH(), comment: file }))
-    const foreign = upstream === undefined ? [] : await listAgentKeys(upstream).catch(() => [])
+    const foreign = upstream === undefined ? [] : await listAgentKeys(upstream, clock).catch(() => [])
     const all = [...own, ...foreign.map((blob) => ({ blob, comment: '' }))]
     const parts = all.flatMap(({ blob, comment }) => [sshString(blob), sshString(comment)])
     return message(IDENTITIES_ANSWER, uint32(all.length), ...parts)
@@ -89,13 +79,17 @@ async function answerTo(
   const reader = new SshReader(request.subarray(1))
   const [blob, data, flags] = [reader.string(), reader.string(), reader.uint32()]
   const key = identities.find((one) => one.key.getPublicSSH().equals(blob))?.key
-  if (key === undefined) return upstream === undefined ? message(FAILURE) : askUpstream(upstream, request)
+  if (key === undefined) return upstream === undefined ? message(FAILURE) : askUpstream(upstream, request, clock)
   const signature = signWith(key, data, flags)
   return signature === undefined ? message(FAILURE) : message(SIGN_RESPONSE, sshString(signature))
 }
 
 /** Serves the given keys, and passes on what `upstream` (another agent's socket) holds. Everything else it refuses. */
-export async function startKeyAgent(identities: readonly Identity[], upstream: string | undefined): Promise<KeyAgent> {
+export async function startKeyAgent(
+  identities: readonly Identity[],
+  upstream: string | undefined,
+  clock: Clock,
+): Promise<KeyAgent> {
   const folder = await mkdtemp(join(tmpdir(), 'qkd-gw-agent-'))
   const path = join(folder, 'a')
   const sockets = new Set<net.Socket>()
@@ -115,7 +109,7 @@ export async function startKeyAgent(identities: readonly Identity[], upstream: s
         const request = seen.subarray(4, 4 + length)
         seen = seen.subarray(4 + length)
         turn = turn
-          .then(() => answerTo(request, identities, upstream))
+          .then(() => answerTo(request, identities, upstream, clock))
           .catch(() => message(FAILURE))
           .then((answer) => void socket.write(answer))
       }

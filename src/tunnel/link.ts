@@ -48,6 +48,10 @@ export interface TunnelBackend {
   readonly name: TunnelBackendName
   /** True where forwarded connections come with their originator. */
   readonly knowsOriginators: boolean
+  /** Of an automatic choice: why it is this one, and what it has to do without; undefined while there is none. */
+  readonly choice?: { readonly why: string; readonly lacks: string | undefined } | undefined
+  /** Of an automatic choice: it is made anew with the next connection. */
+  reconsider?(): void
   /** Connects and logs in. Rejects with a GatewayError; nothing is left behind then. */
   connect(taker: LinkTaker, signal: AbortSignal): Promise<TunnelLink>
 }

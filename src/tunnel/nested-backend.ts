@@ -9,9 +9,9 @@ import { shownKeyOf } from './host-key.js'
 import type { Identities } from './identities.js'
 import type { LinkTaker, TunnelBackend, TunnelLink } from './link.js'
 import { NO_SHARING, rememberedAbility } from './openssh-command.js'
-import { explainOpenssh } from './openssh-errors.js'
+import { LOST } from './openssh-errors.js'
 import { OpensshProcess } from './openssh-process.js'
-import { prepareOpenssh, untilAuthenticated } from './openssh-session.js'
+import { prepareOpenssh, serverAddressOf, untilAuthenticated } from './openssh-session.js'
 import type { TunnelOptions, TunnelTimings } from './options.js'
 import { DEFAULT_MAX_CONNECTIONS } from './ssh2-backend.js'
 import { loginWithSsh2, type Ssh2Connection, type Ssh2Login } from './ssh2-handshake.js'
@@ -21,12 +21,11 @@ import { ssh2LoginTo } from './transport.js'
 /** Marks errors after which plain ssh2 may still work: the server does not let us through to itself. */
 export const INNER_STEP = 'inner'
 
-/** What the system's ssh says where its own connection ended. */
-const OUTER_LOST = /closed by|reset by|not responding|disconnect|broken pipe|timed out/i
-
 function noWayInside(target: string, said: string): GatewayError {
   return new GatewayError('E_CONNECT', `the server does not let us through to its own sshd at ${target} (${said})`, {
-    remedy: `permit it: permitopen="${target}" on the key's line in authorized_keys (qkd-gw tunnel server-config)`,
+    remedy: /prohibited/.test(said)
+      ? `permit it: permitopen="${target}" on the key's line in authorized_keys (qkd-gw tunnel server-config)`
+      : `let sshd listen at ${target} on the server itself too (ListenAddress, Port)`,
     details: { step: INNER_STEP },
   })
 }
@@ -46,11 +45,8 @@ export function createNestedBackend(
       const keys = await identities()
       const plain = await ssh2LoginTo(server, options, options.pinnedFingerprints ?? [], keys)
       const session = await prepareOpenssh(options, timings, keys, ability, signal)
-      const ssh = OpensshProcess.piped(session.program, [
-        ...[...NO_SHARING, ...session.args, '-v'],
-        ...['-W', inner, '--', server.host],
-      ])
-      void ssh.exited.then(() => session.dispose())
+      const args = [...NO_SHARING, ...session.args, '-v', '-W', inner, '--', server.host]
+      const ssh = OpensshProcess.piped(session.program, args, clock)
       const outer = await untilAuthenticated(ssh, session, options, timings, signal)
       const stream = new CarriedStream({ readable: ssh.stdout, writable: ssh.stdin, kill: () => ssh.kill() })
       stream.on('error', () => {})
@@ -70,15 +66,15 @@ export function createNestedBackend(
         ssh.kill()
         if (signal.aborted) throw error
         await ssh.exited
-        const said = ssh.facts.said.at(-1) ?? ''
+        const said = ssh.facts.said.findLast((line) => line.includes('open failed')) ?? ssh.facts.said.at(-1) ?? ''
         if (/open failed|forwarding failed/.test(said)) throw noWayInside(inner, said)
         // Closed before the banner: the connection outside was lost, else the sshd inside refuses us for now.
-        if (OUTER_LOST.test(ssh.facts.said.join('\n'))) throw explainOpenssh(ssh.facts, server, session.trust)
+        if (LOST.test(ssh.facts.said.join('\n'))) throw await session.explain(ssh.facts)
         throw error
       }
       const limits = { ...timings, maxConnections: options.maxForwardedConnections ?? DEFAULT_MAX_CONNECTIONS }
       const facts = {
-        address: ssh.facts.address ?? server.host,
+        address: serverAddressOf(ssh.facts, options),
         resolved: [],
         outerKeyExchange: outer.keyExchange,
         postQuantum: outer.postQuantum,

@@ -14,6 +14,11 @@ export class Nudge {
     this.#wake?.()
   }
 
+  /** A wish for which there was no wait yet is none any more. */
+  forget(): void {
+    this.#pending = false
+  }
+
   /** Resolves after `delayMs` or a nudge, saying which; rejects with E_CANCELLED when `signal` aborts. */
   wait(delayMs: number, signal: AbortSignal): Promise<'time' | 'nudge'> {
     return new Promise((resolve, reject) => {

@@ -84,6 +84,8 @@ export function opensshArguments(
     ForwardAgent: 'no',
     ForwardX11: 'no',
     PermitLocalCommand: 'no',
+    // What the user's own file forwards for this host would hold the port that the gateway asks for.
+    ClearAllForwardings: 'yes',
     ExitOnForwardFailure: 'yes',
     StreamLocalBindUnlink: 'yes',
   }

@@ -50,10 +50,11 @@ export class OpensshControl {
   ): Promise<Duplex> {
     const where = formatHostPort(target)
     const before = master.facts.openFailures
-    const ssh = OpensshProcess.piped(this.program, [
-      ...[...ONLY_THE_MASTER, '-v', '-S', this.socketPath],
-      ...['-W', where, '--', ANY_HOST],
-    ])
+    const ssh = OpensshProcess.piped(
+      this.program,
+      [...ONLY_THE_MASTER, '-v', '-S', this.socketPath, '-W', where, '--', ANY_HOST],
+      this.clock,
+    )
     try {
       const what = `connecting to ${where} from the server`
       await withDeadline(this.clock, timeoutMs, what, () => ssh.until((facts) => facts.muxOpened), signal)

@@ -64,8 +64,24 @@ export function noteLine(facts: OpensshFacts, line: string): void {
   if (facts.said.length > KEEP_LINES) facts.said.shift()
 }
 
+/** Facts from all that an ssh wrote into a file. */
+export function factsOf(text: string): OpensshFacts {
+  const facts = newFacts()
+  for (const line of text.split('\n')) noteLine(facts, line.replace(/\r$/, ''))
+  return facts
+}
+
+/** Its connection ended, or never came about: nothing that another program would not meet as well. */
+export const LOST =
+  /closed by|reset by|refused|not responding|disconnect|broken pipe|timed out|unreachable|no route to host/i
+
 /** What ssh ended for, as an error with a code. `trust` explains host keys in our own words. */
-export function explainOpenssh(facts: OpensshFacts, server: ServerAddress, trust: HostKeyTrust): GatewayError {
+export function explainOpenssh(
+  facts: OpensshFacts,
+  server: ServerAddress,
+  trust: HostKeyTrust,
+  requirePostQuantum: boolean,
+): GatewayError {
   const text = facts.said.join('\n')
   const where = formatHostPort(server)
   const last = facts.said.at(-1) ?? 'ssh ended without a word'
@@ -94,6 +110,13 @@ export function explainOpenssh(facts: OpensshFacts, server: ServerAddress, trust
       details,
     })
   }
+  // Its own limit for TCP and the server's first words.
+  if (/timed out during banner exchange|^Connection to .* timed out/m.test(text)) {
+    return new GatewayError('E_CONNECT', `${where} takes the connection and says nothing (${last})`, {
+      remedy: 'the server hangs, or something in front of it holds the connection: look at sshd there',
+      details: { ...details, step: 'connect' },
+    })
+  }
   if (/kex_exchange_identification|banner exchange|Exceeded MaxStartups|Not allowed at this time/.test(text)) {
     return new GatewayError(
       'E_BANNED',
@@ -112,7 +135,7 @@ export function explainOpenssh(facts: OpensshFacts, server: ServerAddress, trust
       details: { ...details, step: 'resolve' },
     })
   }
-  if (/no matching key exchange/.test(text)) {
+  if (requirePostQuantum && /no matching key exchange/.test(text)) {
     return new GatewayError(
       'E_NO_POST_QUANTUM',
       `${where} offers none of the key exchanges that are allowed (${last})`,
@@ -122,8 +145,20 @@ export function explainOpenssh(facts: OpensshFacts, server: ServerAddress, trust
       },
     )
   }
-  const forbidden = /open failed: administratively prohibited|stdio forwarding failed/.test(text)
+  if (/no matching (key exchange|host key|cipher|MAC)/.test(text)) {
+    return new GatewayError('E_CONNECT', `${where}: ${last}`, {
+      remedy: 'the server offers only algorithms that are no longer safe, or that this ssh is told not to use',
+      details: { ...details, step: 'ssh' },
+    })
+  }
+  const refused = /^ssh: connect to host .*: (.*)$/m.exec(text)
+  if (refused !== null) {
+    return new GatewayError('E_CONNECT', `${where} cannot be reached (${refused[1] ?? ''})`, {
+      remedy: 'check that the SSH server runs there and that no firewall is in between',
+      details: { ...details, step: 'connect' },
+    })
+  }
   return new GatewayError('E_CONNECT', `${where}: ${last}`, {
-    details: { ...details, step: forbidden ? 'inner' : 'ssh' },
+    details: { ...details, step: LOST.test(text) ? 'connect' : 'ssh' },
   })
 }

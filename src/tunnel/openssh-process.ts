@@ -1,6 +1,7 @@
 /** One running ssh: its stderr read, its end noticed, and never left behind. */
 import { spawn, type ChildProcess } from 'node:child_process'
 import type { Readable, Writable } from 'node:stream'
+import type { Clock } from '../base/clock.js'
 import { newFacts, noteLine, type OpensshFacts } from './openssh-errors.js'
 
 /**
@@ -9,6 +10,9 @@ import { newFacts, noteLine, type OpensshFacts } from './openssh-errors.js'
  */
 const DIE_WITH_PARENT =
   '"$@" 3<&- & pid=$!; { cat <&3 >/dev/null; kill $pid; } 2>/dev/null & watch=$!; wait $pid; code=$?; kill $watch 2>/dev/null; exit $code'
+
+/** How long what it said last may come after its end. */
+const LAST_WORDS_MS = 500
 
 export class OpensshProcess {
   readonly facts: OpensshFacts = newFacts()
@@ -19,7 +23,7 @@ export class OpensshProcess {
   #gone = false
   #rest = ''
 
-  private constructor(child: ChildProcess) {
+  private constructor(child: ChildProcess, clock: Clock) {
     this.#child = child
     child.stderr?.on('data', (chunk: Buffer) => this.#onStderr(chunk.toString('utf8')))
     this.exited = new Promise((resolve) => {
@@ -32,13 +36,20 @@ export class OpensshProcess {
         resolve()
       }
       child.once('error', onEnd)
-      // What it said last may still be in the pipe.
-      child.once('exit', () => setImmediate(() => onEnd()))
+      // What it said last may still be in the pipe, which a helper of it (a ProxyCommand) may hold open for longer.
+      child.once('exit', () => {
+        if (child.stderr === null || child.stderr.readableEnded) return onEnd()
+        const timer = clock.after(LAST_WORDS_MS, () => onEnd())
+        child.stderr.once('end', () => {
+          timer.cancel()
+          onEnd()
+        })
+      })
     })
   }
 
   /** Without input or output; ends with this process. */
-  static background(program: string, args: readonly string[]): OpensshProcess {
+  static background(program: string, args: readonly string[], clock: Clock): OpensshProcess {
     return new OpensshProcess(
       spawn('sh', ['-c', DIE_WITH_PARENT, 'sh', program, ...args], {
         stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
@@ -46,18 +57,23 @@ export class OpensshProcess {
         // Ctrl+C is for us; we end it in order.
         detached: true,
       }),
+      clock,
     )
   }
 
   /** With its input and output in our hands: it ends with its input. */
-  static piped(program: string, args: readonly string[]): OpensshProcess & { stdin: Writable; stdout: Readable } {
+  static piped(
+    program: string,
+    args: readonly string[],
+    clock: Clock,
+  ): OpensshProcess & { stdin: Writable; stdout: Readable } {
     const child = spawn(program, [...args], {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...process.env, LC_ALL: 'C' },
       detached: true,
     })
     child.stdin.on('error', () => {})
-    return Object.assign(new OpensshProcess(child), { stdin: child.stdin, stdout: child.stdout })
+    return Object.assign(new OpensshProcess(child, clock), { stdin: child.stdin, stdout: child.stdout })
   }
 
   get gone(): boolean {

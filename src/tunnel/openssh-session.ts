@@ -1,5 +1,5 @@
 /** What the two back ends on the system's ssh share: keys, host keys and the way to the server. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -14,18 +14,19 @@ import { startKeyAgent, type KeyAgent } from './key-agent.js'
 import { formatKnownHostsLine } from './known-hosts.js'
 import { readKnownHosts } from './known-hosts-file.js'
 import { NO_SHARING, opensshArguments, type OpensshAbility, type OpensshTarget } from './openssh-command.js'
-import { explainOpenssh } from './openssh-errors.js'
+import { explainOpenssh, factsOf, type OpensshFacts } from './openssh-errors.js'
 import type { OpensshProcess } from './openssh-process.js'
 import type { TunnelOptions, TunnelTimings } from './options.js'
 import type { ServerAddress } from './server-address.js'
 import { noPostQuantum } from './ssh2-backend.js'
-import { openSocket, openTransport } from './transport.js'
+import { jumpCannotReach, openSocket, openTransport } from './transport.js'
 
 export interface OpensshSession {
   readonly program: string
   /** Arguments for the server, without the host. */
   readonly args: readonly string[]
-  readonly trust: HostKeyTrust
+  /** What an ssh to the server ended for; where that was on the way there, what that was. */
+  explain(facts: OpensshFacts): Promise<GatewayError>
   /** A folder of this connection's own, 0700. */
   readonly folder: string
   /** Takes everything away again; safe to call twice. */
@@ -37,8 +38,9 @@ async function startProxyRelay(
   target: HostPort,
   options: TunnelOptions,
   timings: TunnelTimings,
-): Promise<{ address: HostPort; close: () => void }> {
+): Promise<{ address: HostPort; failure: () => GatewayError | undefined; close: () => void }> {
   const sockets = new Set<net.Socket>()
+  let failure: GatewayError | undefined
   const server = net.createServer({ noDelay: true, pauseOnConnect: true }, (near) => {
     sockets.add(near)
     near.on('error', () => {})
@@ -49,12 +51,16 @@ async function startProxyRelay(
     })
     openSocket(target, options, timings, stop.signal).then(
       ({ stream: far }) => {
+        failure = undefined
         far.on('error', () => {})
         far.once('close', () => near.destroy())
         near.once('close', () => far.destroy())
         near.pipe(far).pipe(near)
       },
-      () => near.destroy(),
+      (error: unknown) => {
+        failure = error instanceof GatewayError ? error : undefined
+        near.destroy()
+      },
     )
   })
   await new Promise<void>((resolve, reject) => {
@@ -66,11 +72,17 @@ async function startProxyRelay(
     throw new GatewayError('E_INTERNAL', 'the proxy relay has no address')
   return {
     address: { host: '127.0.0.1', port: bound.port },
+    failure: () => failure,
     close() {
       server.close()
       for (const socket of sockets) socket.destroy()
     },
   }
+}
+
+/** Where ssh says that it connects to; behind a proxy or a jump host the name is all that is known. */
+export function serverAddressOf(facts: OpensshFacts, options: TunnelOptions): string {
+  return options.proxy === undefined ? (facts.address ?? options.server.host) : options.server.host
 }
 
 /** Reads the host key first and keeps it only if it is pinned: the system's ssh knows no fingerprints. */
@@ -127,15 +139,17 @@ export async function prepareOpenssh(
         : [await pinnedKnownHosts(folder, options, timings, trust, identities, signal)]
     let agent: KeyAgent | undefined
     if (identities.decrypted.length > 0) {
-      agent = await startKeyAgent(identities.decrypted, identities.agent)
+      agent = await startKeyAgent(identities.decrypted, identities.agent, options.clock)
       undo.push(() => agent?.close())
     }
     const firstHop: ServerAddress = jump ?? server
     let connectTo: HostPort | undefined
+    let proxyFailure: () => GatewayError | undefined = () => undefined
     if (options.proxy !== undefined) {
       const relay = await startProxyRelay(firstHop, options, timings)
       undo.push(() => relay.close())
       connectTo = relay.address
+      proxyFailure = relay.failure
     }
     const common = {
       identityFiles: options.identityFiles,
@@ -144,26 +158,44 @@ export async function prepareOpenssh(
     }
     const hop: Pick<OpensshTarget, 'connectTo'> = connectTo === undefined ? {} : { connectTo }
     let way: Pick<OpensshTarget, 'connectTo' | 'through'> = hop
+    // Apart from what the ssh to the server itself says.
+    const jumpLog = join(folder, 'jump.log')
     if (jump !== undefined) {
       const first = { ...common, ...hop, server: jump, knownHostsFiles: options.knownHostsFiles }
       way = {
         through: [
           program,
-          ...[...NO_SHARING, ...opensshArguments(first, options, timings)],
+          ...[...NO_SHARING, ...opensshArguments(first, options, timings), '-v', '-E', jumpLog],
           ...['-W', formatHostPort(server), '--', jump.host],
         ],
       }
     }
     const exchanges = requirePostQuantum === true ? { keyExchanges: ability.postQuantum } : {}
     const target: OpensshTarget = { ...common, ...way, ...exchanges, server, knownHostsFiles: knownHosts }
-    return { program, args: opensshArguments(target, options, timings), trust, folder, dispose }
+    const explain = async (facts: OpensshFacts): Promise<GatewayError> => {
+      // Where the server itself spoke, the way to it was not what failed.
+      if (facts.serverVersion === undefined) {
+        const failure = proxyFailure()
+        if (failure !== undefined) return failure
+        if (jump !== undefined) return explainJump(factsOf(await readFile(jumpLog, 'utf8').catch(() => '')), jump)
+      }
+      return explainOpenssh(facts, server, trust, requirePostQuantum ?? false)
+    }
+    const explainJump = (facts: OpensshFacts, host: ServerAddress): GatewayError =>
+      facts.authenticated
+        ? jumpCannotReach(host, server, facts.said.at(-1) ?? 'it ended without a word')
+        : explainOpenssh(facts, host, { ...trust, pinned: [] }, false)
+    return { program, args: opensshArguments(target, options, timings), explain, folder, dispose }
   } catch (error) {
     await dispose()
     throw error
   }
 }
 
-/** Waits until ssh is logged in. Rejects with what it ended for, E_DEADLINE or E_CANCELLED; it is killed then. */
+/**
+ * Waits until ssh is logged in; the session is disposed of when it ends. Rejects with what it ended for, E_DEADLINE or
+ * E_CANCELLED; it is killed then.
+ */
 export async function untilAuthenticated(
   ssh: OpensshProcess,
   session: OpensshSession,
@@ -175,13 +207,15 @@ export async function untilAuthenticated(
   const what = `ssh to ${formatHostPort(options.server)}`
   try {
     await withDeadline(options.clock, timeoutMs, what, () => ssh.until((facts) => facts.authenticated), signal)
-    if (!ssh.facts.authenticated) throw explainOpenssh(ssh.facts, options.server, session.trust)
+    if (!ssh.facts.authenticated) throw await session.explain(ssh.facts)
     const keyExchange = ssh.facts.keyExchange ?? 'unknown'
     const postQuantum = isPostQuantum(keyExchange)
     if (options.requirePostQuantum === true && !postQuantum) throw noPostQuantum(options.server, keyExchange)
+    void ssh.exited.then(() => session.dispose())
     return { keyExchange, postQuantum }
   } catch (error) {
     ssh.kill()
+    await session.dispose()
     throw error
   }
 }

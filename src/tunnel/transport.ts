@@ -2,7 +2,7 @@
 import type { Duplex } from 'node:stream'
 import type { AnyAuthMethod, Client } from 'ssh2'
 import { withDeadline } from '../base/clock.js'
-import { GatewayError } from '../base/errors.js'
+import { GatewayError, messageOf } from '../base/errors.js'
 import { formatHostPort, type HostPort } from '../base/host-port.js'
 import { CarriedStream } from './carried-stream.js'
 import { acceptedKeyTypes, checkHostKey, shownKeyOf, type HostKeyTrust } from './host-key.js'
@@ -38,7 +38,11 @@ export async function openSocket(
   const first = proxy ?? target
   const lookup = options.lookup ?? systemLookup
   const resolved = await resolveHost(first.host, lookup, clock, timings.resolveTimeoutMs, signal)
-  const stream = await connectTcp(first, resolved, clock, timings.connectTimeoutMs, signal)
+  const stream = await connectTcp(first, resolved, clock, timings.connectTimeoutMs, signal).catch((error: unknown) => {
+    if (proxy === undefined || !(error instanceof GatewayError) || error.code !== 'E_CONNECT') throw error
+    const remedy = 'check that the proxy runs there and that no firewall is in between'
+    throw new GatewayError('E_CONNECT', `the proxy ${error.message}`, { remedy, details: error.details, cause: error })
+  })
   if (proxy === undefined) return { stream, address: stream.remoteAddress ?? resolved[0] ?? target.host, resolved }
   await connectThroughProxy(stream, proxy, target, clock, timings.connectTimeoutMs, signal)
   return { stream, address: target.host, resolved: [] }
@@ -78,6 +82,19 @@ function forwardOut(client: Client, target: HostPort): Promise<Duplex> {
   })
 }
 
+/** Where a jump host let us in and goes no further. */
+export function jumpCannotReach(jump: HostPort, server: HostPort, why: string, cause?: unknown): GatewayError {
+  return new GatewayError(
+    'E_CONNECT',
+    `the jump host ${formatHostPort(jump)} cannot reach ${formatHostPort(server)} (${why})`,
+    {
+      remedy: `check that the jump host permits connections to ${formatHostPort(server)}`,
+      details: { host: server.host, port: server.port, step: 'jump' },
+      cause,
+    },
+  )
+}
+
 /** The stream to speak SSH with `options.server` over. Rejects with a GatewayError and leaves nothing behind. */
 export async function openTransport(
   options: TransportOptions,
@@ -101,14 +118,6 @@ export async function openTransport(
   } catch (error) {
     outer.stream.destroy()
     if (error instanceof GatewayError) throw error
-    throw new GatewayError(
-      'E_CONNECT',
-      `the jump host ${formatHostPort(jump)} cannot reach ${formatHostPort(server)} (${error instanceof Error ? error.message : String(error)})`,
-      {
-        remedy: `check that the jump host permits connections to ${formatHostPort(server)}`,
-        details: { host: server.host, port: server.port, step: 'jump' },
-        cause: error,
-      },
-    )
+    throw jumpCannotReach(jump, server, messageOf(error), error)
   }
 }

@@ -7,7 +7,7 @@ import type { ForwardedConnection, Tunnel, TunnelBackendName, TunnelState } from
 import { createBackend } from './backends.js'
 import { HostAddresses } from './host-addresses.js'
 import { checkPins } from './host-key.js'
-import { loadIdentities, stampOf, type Identities, type KeyCache } from './identities.js'
+import { loadIdentities, stampOf, stampOfAgent, type Identities, type KeyCache } from './identities.js'
 import type { TunnelBackend, TunnelLink } from './link.js'
 import { acquireListener, controlAddressOf, describeListener } from './listener.js'
 import { Nudge } from './nudge.js'
@@ -35,6 +35,8 @@ class SupervisedTunnel implements Tunnel {
   readonly #cell: StateCell<TunnelState>
   readonly #timings: TunnelTimings
   readonly #nudge: Nudge
+  /** For what only an operator may set going again. */
+  readonly #operator: Nudge
   readonly #retry: ReturnType<typeof createRetrySchedule>
   readonly #hosts: HostAddresses
   readonly #proof: ProofKeeper
@@ -48,6 +50,9 @@ class SupervisedTunnel implements Tunnel {
   #lastAddress: string | undefined
   #lastReason = ''
   #addressWarning: string | undefined
+  #nextTryAtMs: number | undefined
+  /** What the keys were before the last attempt: one that came while it ran is another one. */
+  #triedKeys: Promise<string> = Promise.resolve('')
   #signal: AbortSignal = new AbortController().signal
 
   constructor(private readonly options: TunnelOptions) {
@@ -58,6 +63,7 @@ class SupervisedTunnel implements Tunnel {
       (error) => options.log.error({ err: error }, 'a listener of the tunnel state failed'),
     )
     this.#nudge = new Nudge(options.clock)
+    this.#operator = new Nudge(options.clock)
     this.#retry = createRetrySchedule(this.#timings, options.random)
     this.#hosts = new HostAddresses(options.server)
     this.#proof = new ProofKeeper({
@@ -104,6 +110,8 @@ class SupervisedTunnel implements Tunnel {
         'this back end hides who calls: access rules by address do not hold, every caller looks like this machine',
       )
     }
+    const lacks = this.#link === undefined ? undefined : this.#backend.choice?.lacks
+    if (lacks !== undefined) warnings.push(lacks)
     warnings.push(...this.#proof.warnings())
     if (this.#addressWarning !== undefined) warnings.push(this.#addressWarning)
     return warnings
@@ -120,8 +128,16 @@ class SupervisedTunnel implements Tunnel {
             postQuantum: link.postQuantum,
             serverVersion: link.serverVersion,
           }
+    const { choice } = this.#backend
+    const isChosen = this.options.backend !== 'auto' || choice !== undefined
+    const nextTryAtMs = this.#nextTryAtMs
     return {
-      backend: this.backend,
+      healthy: this.#cell.value.state === 'proven',
+      ...(nextTryAtMs === undefined
+        ? {}
+        : { nextTryInMs: Math.max(0, Math.round(nextTryAtMs - this.options.clock.monotonicMs())) }),
+      backend: isChosen ? this.backend : 'auto',
+      ...(choice === undefined ? {} : { chosenBecause: choice.why }),
       server: formatServerAddress(this.options.server),
       originatorsKnown: this.#backend.knowsOriginators,
       ...connected,
@@ -149,6 +165,8 @@ class SupervisedTunnel implements Tunnel {
     const { state } = this.#cell.value
     // A fresh connection: sshd reads its settings for new ones only.
     if (state === 'listening' || state === 'degraded') this.#link?.destroy('an operator asked for a new connection')
+    this.#backend.reconsider?.()
+    this.#operator.nudge()
     this.#nudge.nudge()
   }
 
@@ -179,14 +197,20 @@ class SupervisedTunnel implements Tunnel {
   }
 
   async #loadIdentities(): Promise<Identities> {
-    const { identityFiles, agent, prompt, backend } = this.options
+    const { identityFiles, agent, prompt, backend, clock } = this.options
     const forSystemSsh = backend === 'openssh' || backend === 'auto'
     this.#identities = await loadIdentities(
-      { files: identityFiles, agent, prompt, forSystemSsh },
+      { files: identityFiles, agent, prompt, forSystemSsh, clock },
       this.#signal,
       this.#keyCache,
     )
     return this.#identities
+  }
+
+  async #stampOfKeys(): Promise<string> {
+    const { identityFiles, agent, clock } = this.options
+    const [files, held] = await Promise.all([stampOf(identityFiles), stampOfAgent(agent, clock)])
+    return `${files} ${held}`
   }
 
   async #connectForEver(signal: AbortSignal): Promise<void> {
@@ -210,7 +234,8 @@ class SupervisedTunnel implements Tunnel {
         { code: error.code, attempt: this.#counts.attempts, retryInMs, remedy: error.remedy },
         `tunnel down: ${error.message}`,
       )
-      const why = await this.#nudge.wait(retryInMs, signal)
+      this.#nextTryAtMs = this.options.clock.monotonicMs() + retryInMs
+      const why = await this.#nudge.wait(retryInMs, signal).finally(() => (this.#nextTryAtMs = undefined))
       if (why === 'nudge') this.#retry.reset()
       reason = error.message
     }
@@ -219,6 +244,8 @@ class SupervisedTunnel implements Tunnel {
   /** One connection from its beginning to its end; resolves with the reason of the end. */
   async #connectOnce(reason: string, signal: AbortSignal): Promise<GatewayError> {
     this.#counts.attempts += 1
+    this.#operator.forget()
+    this.#triedKeys = this.#stampOfKeys()
     this.#cell.set({ state: 'connecting', attempt: this.#counts.attempts, reason })
     let link: TunnelLink
     try {
@@ -349,6 +376,7 @@ class SupervisedTunnel implements Tunnel {
     await link.end(halfMs)
   }
 
+  /** Until an operator or another key: a machine that woke up or got another address is refused as it was before. */
   async #untilChanged(error: GatewayError, signal: AbortSignal): Promise<void> {
     const remedy = error.remedy ?? 'see the reason'
     this.#cell.set({
@@ -357,11 +385,10 @@ class SupervisedTunnel implements Tunnel {
       remedy: `${remedy}; then qkd-gw tunnel reconnect`,
     })
     this.options.log.error({ code: error.code, remedy }, `tunnel needs attention: ${error.message}`)
-    const files = this.options.identityFiles
-    const before = await stampOf(files)
+    const before = await this.#triedKeys
     for (;;) {
-      if ((await this.#nudge.wait(LOOK_AT_FILES_MS, signal)) === 'nudge') return
-      if ((await stampOf(files)) !== before) return
+      if ((await this.#operator.wait(LOOK_AT_FILES_MS, signal)) === 'nudge') return
+      if ((await this.#stampOfKeys()) !== before) return
     }
   }
 }

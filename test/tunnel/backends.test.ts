@@ -48,9 +48,10 @@ describe.concurrent.each(ON_SYSTEM_SSH)('the back end %s', (backend) => {
       sshd.setAuthorizedKeys(
         `restrict,port-forwarding,permitopen="127.0.0.1:${port}",permitopen="127.0.0.1:1",permitopen="localhost:${sshd.port}" ${readFileSync(`${sshd.keyFile}.pub`, 'utf8')}`,
       )
-      const running = runTunnel({ ...sshd.options, backend })
+      // An answer that comes late on a busy machine is not what this is about.
+      const running = runTunnel({ ...sshd.options, backend, timings: { channelTimeoutMs: 60_000 } })
       await running.until('proven')
-      const signal = AbortSignal.timeout(10_000)
+      const signal = AbortSignal.timeout(60_000)
       const stream = await running.tunnel.dial({ host: '127.0.0.1', port }, signal)
       expect(String((await once(stream, 'data'))[0])).toBe('good day')
       await expect(running.tunnel.dial({ host: '127.0.0.1', port: 1 }, signal)).rejects.toMatchObject({
@@ -139,6 +140,44 @@ describe.concurrent.each(ON_SYSTEM_SSH)('the back end %s', (backend) => {
 
 describe.concurrent('the back end openssh', () => {
   it(
+    'hears what ssh said last, also where that comes after its end',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: ALIVE })
+      const sshProgram = `${sshd.folder}/ssh`
+      const late = '(sleep 0.1; echo "lab@lab.example: Permission denied (publickey)." >&2) &'
+      writeFileSync(sshProgram, `#!/bin/sh\n[ $# -lt 3 ] && exec ssh "$@"\n${late}\nexit 255\n`, { mode: 0o700 })
+      const running = runTunnel({ ...sshd.options, backend: 'openssh', sshProgram })
+      expect((await running.until('down')).reason).toMatch(/refused every key/)
+    }),
+  )
+
+  it(
+    'is given up where ssh never says that it takes requests',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: ALIVE })
+      const sshProgram = `${sshd.folder}/ssh`
+      const unsaid = "grep --line-buffered -v -e 'mux listener' -e 'interactive session' >&2"
+      writeFileSync(sshProgram, `#!/bin/bash\nexec ssh "$@" 2> >(${unsaid})\n`, { mode: 0o700 })
+      const timings = { forwardTimeoutMs: 500 }
+      const running = runTunnel({ ...sshd.options, backend: 'openssh', sshProgram, timings })
+      expect((await running.until('down')).reason).toMatch(/the control socket of ssh: no answer within 500 ms/)
+    }),
+  )
+
+  it(
+    'gets the port that the own ssh_config of the user forwards for that host as well',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: ALIVE })
+      const port = await freePort()
+      const sshConfigFile = `${sshd.folder}/ssh_config`
+      writeFileSync(sshConfigFile, `Host *\n  RemoteForward 127.0.0.1:${port} 127.0.0.1:9\n`)
+      const remoteListen = { host: '127.0.0.1', port }
+      const running = runTunnel({ ...sshd.options, backend: 'openssh', sshConfigFile, remoteListen })
+      await running.until('proven')
+    }),
+  )
+
+  it(
     'says that a listener is not permitted',
     alone(async () => {
       const sshd = await startRealSshd({ config: ALIVE, keyOptions: 'restrict,port-forwarding,permitlisten="2"' })
@@ -153,6 +192,33 @@ describe.concurrent('the back end openssh', () => {
 })
 
 describe.concurrent('the back end openssh+ssh2', () => {
+  it(
+    'does not take one that says nothing for one that refuses this address',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: ALIVE })
+      const mute = net.createServer((socket) => socket.on('error', () => {})).listen(0, '127.0.0.1')
+      onCleanup(() => void mute.close())
+      await once(mute, 'listening')
+      const server = { ...sshd.options.server, port: (mute.address() as net.AddressInfo).port }
+      const running = runTunnel({
+        ...sshd.options,
+        server,
+        backend: 'openssh+ssh2',
+        timings: { connectTimeoutMs: 1_000 },
+      })
+      expect((await running.until('down')).reason).toMatch(/takes the connection and says nothing/)
+    }),
+  )
+
+  it(
+    'does not ask for post-quantum what nobody required of a server with old algorithms only',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: [...ALIVE, 'KexAlgorithms diffie-hellman-group14-sha1'] })
+      const running = runTunnel({ ...sshd.options, backend: 'openssh+ssh2' })
+      expect((await running.until('down')).remedy).toMatch(/only algorithms that are no longer safe/)
+    }),
+  )
+
   it(
     'tells a server that closes before its banner inside from one that is gone',
     alone(async () => {
@@ -188,7 +254,55 @@ describe.concurrent('the automatic choice', () => {
       const running = runTunnel({ ...sshd.options, backend: 'auto' })
       await running.until('proven')
       expect(running.tunnel.backend).toBe('ssh2')
-      expect(running.tunnel.warnings().join()).toMatch(/not post-quantum: who records/)
+      const warned = running.tunnel.warnings().join()
+      expect(warned).toMatch(/not post-quantum: who records/)
+      expect(warned).toMatch(`openssh+ssh2 is off: the server does not let us through`)
+      expect(warned).toMatch(`permitopen="localhost:${sshd.port}"`)
+      expect(running.tunnel.facts()['chosenBecause']).toMatch(/own sshd/)
+      // What was mended is found with the next connection, where an operator says so.
+      sshd.setAuthorizedKeys(readFileSync(`${sshd.keyFile}.pub`, 'utf8'))
+      running.tunnel.kick()
+      const down = running.next('down')
+      sshd.signalSessions('SIGKILL')
+      await down
+      await running.until('proven')
+      expect(running.tunnel.backend).toBe('openssh+ssh2')
+      expect(running.tunnel.warnings()).toEqual([])
+    }),
+  )
+
+  it(
+    'does not take ssh2 because a connection was lost: who breaks one must not get a worse one',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: ALIVE })
+      let count = 0
+      const breaker = net.createServer((near) => {
+        count += 1
+        const far = net.connect(sshd.port, '127.0.0.1')
+        const cutAfter = count === 1 ? 600 : Number.POSITIVE_INFINITY
+        for (const [from, to] of [
+          [near, far],
+          [far, near],
+        ] as const) {
+          from.on('error', () => {}).on('close', () => to.destroy())
+          from.on('data', (chunk: Buffer) => {
+            if (from === near && near.bytesRead > cutAfter) near.resetAndDestroy()
+            else to.write(chunk)
+          })
+        }
+      })
+      breaker.listen(0, '127.0.0.1')
+      onCleanup(() => void breaker.close())
+      await once(breaker, 'listening')
+      const { port } = breaker.address() as net.AddressInfo
+      writeFileSync(sshd.knownHosts, readFileSync(sshd.knownHosts, 'utf8').replace(`:${sshd.port}`, `:${port}`))
+      const running = runTunnel({
+        ...{ ...sshd.options, server: { ...sshd.options.server, port } },
+        ...{ backend: 'auto', innerTarget: { host: 'localhost', port: sshd.port } },
+      })
+      expect(running.tunnel.facts()['backend']).toBe('auto')
+      await running.until('proven')
+      expect(running.tunnel.facts()).toMatchObject({ backend: 'openssh+ssh2', attempts: 2 })
     }),
   )
 

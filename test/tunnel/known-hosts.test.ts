@@ -71,6 +71,17 @@ describe('known_hosts', () => {
     expect(matchesHosts('lab.example', other)).toBe(false)
   })
 
+  it('takes a name without a port for every port that has no key of its own, as OpenSSH does', () => {
+    const [key, own] = [newKey(), newKey()]
+    const check = (text: string) => (): void => checkHostKey(other, shownKeyOf(key.blob), trustOf(text))
+    const bare = formatKnownHostsLine({ ...other, port: 22 }, key)
+    expect(check(`${bare}\n`)).not.toThrow()
+    expect(acceptedKeyTypes(other, parseKnownHosts(bare, '/k'))).toEqual(['ssh-ed25519'])
+    expect(check(`${bare}\n@revoked ${bare}\n`)).toThrow(/revokes/)
+    expect(check(`${bare}\n${formatKnownHostsLine(other, own)}\n`)).toThrow(/accepted was/)
+    expect(check(`${formatKnownHostsLine({ ...other, port: 22 }, own)}\n`)).toThrow(/nobody has accepted/)
+  })
+
   it('accepts any of several keys of a host', () => {
     const [first, second] = [newKey(), newKey()]
     const text = `${formatKnownHostsLine(server, first)}\n# comment\n\n${formatKnownHostsLine(server, second)}\n`

@@ -28,6 +28,18 @@ describe('logging in', () => {
     expect(asked).toBe(1)
   })
 
+  it('goes on where the ssh-agent holds another key than before', async () => {
+    const sshd = await startRealSshd({ config: ALIVE })
+    const agent = `${sshd.folder}/agent`
+    const running = spawn('ssh-agent', ['-D', '-a', agent], { stdio: ['ignore', 'pipe', 'ignore'] })
+    onCleanup(() => void running.kill())
+    await once(running.stdout, 'data')
+    const tunnel = runTunnel({ ...sshd.options, identityFiles: [], agent })
+    await tunnel.until('needs-attention')
+    execFileSync('ssh-add', ['-q', sshd.keyFile], { env: { ...process.env, SSH_AUTH_SOCK: agent } })
+    await tunnel.until('proven')
+  })
+
   it('names the way out where an encrypted key meets no terminal', async () => {
     const sshd = await startRealSshd({ config: ALIVE, passphrase: 'sesame' })
     const running = runTunnel(sshd.options)

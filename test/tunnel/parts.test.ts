@@ -1,5 +1,7 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
+import net from 'node:net'
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
@@ -167,6 +169,7 @@ describe('addresses on the command line', () => {
 describe('key files', () => {
   const options = (files: string[]): Parameters<typeof loadIdentities>[0] => ({
     files,
+    clock: systemClock,
     agent: undefined,
     prompt: undefined,
   })
@@ -226,6 +229,20 @@ describe('key files', () => {
     expect(warnings.join()).toMatch(/locked.*passed over/)
   })
 
+  it('that an agent may hold are asked for where the agent never answers', async () => {
+    const folder = tempFolder()
+    const file = join(folder, 'locked')
+    keygen(file, 'ed25519', 'sesame')
+    const agent = join(folder, 'agent')
+    const deaf = net.createServer((socket) => socket.on('error', () => {})).listen(agent)
+    onCleanup(() => void deaf.close())
+    await once(deaf, 'listening')
+    const clock: Clock = { ...systemClock, after: (_, fn) => systemClock.after(50, fn) }
+    const prompt = (): Promise<string> => Promise.resolve('sesame')
+    const { keys } = await loadIdentities({ ...options([file]), agent, prompt, clock }, still)
+    expect(keys).toHaveLength(1)
+  })
+
   it('are refused after three wrong passphrases', async () => {
     const file = join(tempFolder(), 'locked')
     keygen(file, 'ed25519', 'sesame')
@@ -246,8 +263,8 @@ describe('our own ssh-agent', () => {
       keygen(join(folder, type), type)
       return join(folder, type)
     })
-    const { keys } = await loadIdentities({ files, agent: undefined, prompt: undefined }, still)
-    const agent = await startKeyAgent(keys, undefined)
+    const { keys } = await loadIdentities({ files, agent: undefined, prompt: undefined, clock: systemClock }, still)
+    const agent = await startKeyAgent(keys, undefined, systemClock)
     onCleanup(() => agent.close())
     writeFileSync(join(folder, 'data'), 'something')
     const { execFile } = await import('node:child_process')

@@ -1,7 +1,9 @@
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
+import { pino } from 'pino'
 import { afterEach, describe, expect, it } from 'vitest'
+import { systemClock } from '../../src/base/clock.js'
 import { codeOf } from '../../src/base/errors.js'
 import { generateSshKey } from '../../src/standin/sshd.js'
 import { cleanUp, onCleanup, runTunnel, standinBench } from './bench-tunnel.js'
@@ -19,6 +21,7 @@ describe('a tunnel to the embedded sshd', () => {
     expect(running.self.originators[0]).toBe('127.0.0.1')
     expect(running.tunnel.keyExchange).toBe('curve25519-sha256')
     expect(running.tunnel.warnings().join()).toMatch(/not post-quantum/)
+    expect(running.tunnel.facts()).toMatchObject({ healthy: true, backend: 'ssh2' })
     expect(running.tunnel.hostAddresses()).toContain('127.0.0.1')
   })
 
@@ -110,7 +113,6 @@ describe('a tunnel to the embedded sshd', () => {
   it('stops after the same authentication failure twice, and goes on once the key file changed', async () => {
     const bench = await standinBench()
     const good = bench.keyFile
-    const { readFileSync } = await import('node:fs')
     const rightKey = readFileSync(good, 'utf8')
     writeFileSync(good, generateSshKey().privateKey, { mode: 0o600 })
     const running = runTunnel(bench.options)
@@ -128,8 +130,42 @@ describe('a tunnel to the embedded sshd', () => {
     const down = await running.until('down')
     expect(down.reason).toMatch(/refuses this address for now/)
     expect(down.retryInMs).toBeGreaterThan(50_000)
+    const { nextTryInMs, healthy } = running.tunnel.facts()
+    expect(healthy).toBe(false)
+    expect(Number(nextTryInMs)).toBeGreaterThan(0)
+    expect(Number(nextTryInMs)).toBeLessThanOrEqual(down.retryInMs)
     bench.sshd.closeBeforeBanner(false)
     running.tunnel.kick()
+    await running.until('proven')
+    expect(running.tunnel.facts()['nextTryInMs']).toBeUndefined()
+  })
+
+  it('does not try a refused key again because the machine woke up, but where an operator asks', async () => {
+    const bench = await standinBench()
+    const rightKey = readFileSync(bench.keyFile, 'utf8')
+    writeFileSync(bench.keyFile, generateSshKey().privateKey, { mode: 0o600 })
+    let sleptMs = 0
+    const told = new EventEmitter()
+    const running = runTunnel({
+      ...bench.options,
+      clock: { ...systemClock, nowMs: () => systemClock.nowMs() + sleptMs },
+      log: pino({}, { write: (line: string) => void told.emit('line', line) }),
+    })
+    await running.until('needs-attention')
+    const doubted = new Promise<void>((resolve) => {
+      told.on('line', (line: string) => {
+        if (line.includes('stood still')) resolve()
+      })
+    })
+    sleptMs = 600_000
+    await doubted
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(running.tunnel.state.value.state).toBe('needs-attention')
+    expect(bench.sshd.counts.connections).toBe(2)
+    running.tunnel.kick()
+    await running.until('connecting')
+    await running.until('needs-attention')
+    writeFileSync(bench.keyFile, rightKey)
     await running.until('proven')
   })
 

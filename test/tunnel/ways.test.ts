@@ -2,9 +2,9 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { TunnelBackendName } from '../../src/tunnel/contract.js'
 import type { TunnelOptions } from '../../src/tunnel/options.js'
-import { cleanUp, runTunnel as run, type Running } from './bench-tunnel.js'
+import { cleanUp, runTunnel as run, SHORT_TIMINGS, type Running } from './bench-tunnel.js'
 import { startHttpProxy, startSocksProxy } from './proxies.js'
-import { startRealSshd, type RealSshd } from './real-sshd.js'
+import { freePort, startRealSshd, type RealSshd } from './real-sshd.js'
 
 afterEach(cleanUp)
 
@@ -43,22 +43,59 @@ describe.each(ALL)('with the back end %s', (backend) => {
 
   it('goes through an HTTP proxy and a SOCKS proxy', async () => {
     const sshd = await startRealSshd({ config: ALIVE })
+    writeFileSync(sshd.knownHosts, readFileSync(sshd.knownHosts, 'utf8').replace('127.0.0.1', 'localhost'))
+    const server = { ...sshd.options.server, host: 'localhost' }
     for (const proxy of [await startHttpProxy(), await startSocksProxy()]) {
-      const running = runTunnel({ ...sshd.options, backend, proxy: proxy.url })
+      const running = runTunnel({ ...sshd.options, backend, server, proxy: proxy.url })
       await running.until('proven')
-      expect(proxy.asked[0]).toBe(`127.0.0.1:${sshd.port}`)
+      expect(proxy.asked[0]).toBe(`localhost:${sshd.port}`)
+      // Not the address of the proxy.
+      expect(running.tunnel.facts()['address']).toBe('localhost')
       await running.stop()
     }
   })
 })
 
-describe('a proxy that refuses', () => {
-  it('is named with what it says, and never with its password', async () => {
+// The two on the system's ssh share what explains it.
+describe.each<TunnelBackendName>(['ssh2', 'openssh+ssh2'])('what fails on the way, with the back end %s', (backend) => {
+  it('is the proxy: named with what it says, never with its password, and tried again soon', async () => {
     const sshd = await startRealSshd({ config: ALIVE })
     const proxy = await startHttpProxy()
-    const running = runTunnel({ ...sshd.options, proxy: proxy.url.replace('pass', 'wrong') })
-    const down = await running.until('down')
-    expect(down.reason).toMatch(/does not connect to .*407/)
-    expect(JSON.stringify(running.states)).not.toMatch(/wrong/)
+    const banned = { bannedFirstMs: 600_000, bannedMaxMs: 600_000 }
+    const refused = runTunnel({
+      ...{ ...sshd.options, backend, timings: banned },
+      proxy: proxy.url.replace('pass', 'wrong'),
+    })
+    expect(await refused.until('down')).toMatchObject({
+      reason: expect.stringMatching(/^the proxy .* does not connect to .*407/) as string,
+      retryInMs: SHORT_TIMINGS.fastRetriesMs?.[0],
+    })
+    expect(JSON.stringify(refused.states)).not.toMatch(/wrong/)
+    const nobody = `127.0.0.1:${await freePort()}`
+    const gone = runTunnel({ ...sshd.options, backend, proxy: `http://${nobody}` })
+    expect((await gone.until('down')).reason).toMatch(`the proxy ${nobody} cannot be reached`)
+  })
+
+  it('is the jump host: gone, with a key that nobody accepted, refusing our key, or getting no further', async () => {
+    const [jump, sshd] = [await startRealSshd({ config: ALIVE }), await startRealSshd({ config: ALIVE })]
+    const nobody = { ...jump.options.server, port: await freePort() }
+    const options = { ...sshd.options, backend, jump: jump.options.server }
+    const gone = runTunnel({ ...options, jump: nobody })
+    expect((await gone.until('down')).reason).toMatch(`127.0.0.1:${nobody.port} cannot be reached`)
+    await expect(runTunnel(options).ended).rejects.toMatchObject({
+      code: 'E_HOST_KEY_UNKNOWN',
+      remedy: expect.stringMatching(`tunnel trust 127.0.0.1:${jump.port} --fingerprint SHA256:`) as string,
+    })
+    writeFileSync(sshd.knownHosts, readFileSync(jump.knownHosts, 'utf8') + readFileSync(sshd.knownHosts, 'utf8'))
+    const denied = runTunnel(options)
+    expect((await denied.until('down')).reason).toMatch(`127.0.0.1:${jump.port} refused every key for the user`)
+    const further = runTunnel({
+      ...options,
+      identityFiles: [jump.keyFile],
+      server: { ...sshd.options.server, port: 1 },
+    })
+    expect((await further.until('down')).reason).toMatch(
+      `the jump host 127.0.0.1:${jump.port} cannot reach 127.0.0.1:1`,
+    )
   })
 })
