@@ -1,10 +1,10 @@
 import type { Logger } from '../observe/log.js'
-import type { Site } from '../site/contract.js'
 import type { ProbeSelf } from '../tunnel/contract.js'
 import type { ListenerWay, TunnelOptions, TunnelTimings } from '../tunnel/options.js'
 import type { HostProcess } from './host.js'
 import { partLog } from './narrate.js'
 import { terminalPrompt } from './passphrase.js'
+import type { KeptPort } from './kept-port.js'
 import type { Plan, TunnelPlan } from './plan.js'
 
 function timings(plan: Plan): Partial<TunnelTimings> {
@@ -17,14 +17,14 @@ function timings(plan: Plan): Partial<TunnelTimings> {
   }
 }
 
-/** What the tunnel is told. `site` is asked at each need: it is made after the tunnel. */
+/** What the tunnel is told. */
 export function tunnelOptions(
   plan: Plan,
   tunnel: TunnelPlan,
   probe: ProbeSelf,
   host: HostProcess,
   log: Logger,
-  site: () => Site | undefined,
+  kept: KeptPort,
 ): TunnelOptions {
   const section = plan.config.tunnel ?? {}
   const ways: ListenerWay[] = ['wait']
@@ -44,8 +44,8 @@ export function tunnelOptions(
     proxy: section.proxy,
     ways,
     portPool: section.portPool ?? [],
-    // A Java SiteAgent cannot forget an address: once registered there, the port must stay.
-    mayChangePort: () => site()?.dialect() !== 'java' || site()?.state.value.state !== 'registered',
+    lastPort: kept.port,
+    mayChangePort: () => kept.port === undefined,
     timings: timings(plan),
     probe,
     prompt: terminalPrompt(host),

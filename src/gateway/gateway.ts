@@ -34,6 +34,7 @@ import { composeMetrics, type GatewayMetrics } from './compose-metrics.js'
 import { pairSource } from './compose-pair.js'
 import { composeTags } from './compose-tags.js'
 import { tunnelOptions } from './compose-tunnel.js'
+import { keepPort } from './kept-port.js'
 import { feedDevice, type DeviceFeed } from './device-feed.js'
 import { createDirectProof, type DirectProof } from './direct-proof.js'
 import { statusOf } from './gateway-status.js'
@@ -122,11 +123,13 @@ class ComposedGateway implements Gateway {
       // What a pair says of its session (a lesson's steps, the host program's complaints) nobody else tells.
       log: devicePlan.descriptor.yields === 'pair' ? log.child({ part: 'device' }) : partLog(log, 'device'),
     })
+    const kept = keepPort({ ...plan, id: devicePlan.id, log })
     this.#tunnel =
       plan.tunnel === undefined
         ? undefined
-        : createTunnel(tunnelOptions(plan, plan.tunnel, probe.probeSelf, host, log, () => this.#site))
+        : createTunnel(tunnelOptions(plan, plan.tunnel, probe.probeSelf, host, log, kept))
     this.#site = plan.siteAgent === undefined ? undefined : this.#createSite(plan.siteAgent)
+    if (this.#site !== undefined && this.#tunnel !== undefined) kept.follow(this.#site, this.#tunnel)
     this.#link = composeLink({
       plan,
       host,

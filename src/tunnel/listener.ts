@@ -113,6 +113,16 @@ async function tryListen(link: TunnelLink, bind: HostPort): Promise<HostPort | u
   }
 }
 
+/** The listener that was registered before this process began, if it is still one that may be asked for. */
+export function listenerBefore(
+  options: Pick<TunnelOptions, 'lastPort' | 'remoteListen' | 'portPool' | 'ways'>,
+): HostPort | undefined {
+  const { lastPort, remoteListen, portPool = [], ways = [] } = options
+  if (lastPort === undefined) return undefined
+  const isAllowed = remoteListen.port === 0 || ways.includes('any-port') || portPool.includes(lastPort)
+  return isAllowed || lastPort === remoteListen.port ? { host: remoteListen.host, port: lastPort } : undefined
+}
+
 /** Another port than the wanted one, by the ways that are allowed. */
 async function otherPort(request: ListenerRequest, way: ListenerWay): Promise<HostPort | undefined> {
   const { link, options } = request
@@ -194,7 +204,12 @@ export async function acquireListener(request: ListenerRequest): Promise<HostPor
     }
     if (holder !== undefined && heldMs >= nextReportMs) {
       nextReportMs = heldMs + REPORT_EVERY_MS
-      const reason = explainHolder(holder, bind, heldMs, timings.expectedReleaseMs, previous !== undefined)
+      const held = explainHolder(holder, bind, heldMs, timings.expectedReleaseMs, previous !== undefined)
+      const hasOthers = ways.some((way) => way !== 'wait')
+      const reason =
+        hasOthers && !mayChange()
+          ? `${held}; no other port is taken, since the SiteAgent cannot forget the registered one`
+          : held
       // sshd reads authorized_keys for new connections only: what was mended meanwhile shows on a fresh one.
       if (holder === 'unknown' && heldMs > timings.expectedReleaseMs) {
         throw new GatewayError('E_FORWARD_REFUSED', reason, { remedy: remedyFor(holder, bind) })

@@ -110,6 +110,8 @@ export interface TunnelOptions {
   readonly portPool?: readonly number[]
   /** False: the port was registered where it can't be changed any more, so wait for it, however long. */
   readonly mayChangePort?: () => boolean
+  /** Asked for before `remoteListen.port` where the ways allow it: what was registered last. */
+  readonly lastPort?: number | undefined
   /** More connections at once are refused. */
   readonly maxForwardedConnections?: number
   readonly timings?: Partial<TunnelTimings>

@@ -9,7 +9,7 @@ import { HostAddresses } from './host-addresses.js'
 import { checkPins } from './host-key.js'
 import { loadIdentities, stampOf, stampOfAgent, type Identities, type KeyCache } from './identities.js'
 import type { TunnelBackend, TunnelLink } from './link.js'
-import { acquireListener, controlAddressOf, describeListener } from './listener.js'
+import { acquireListener, controlAddressOf, describeListener, listenerBefore } from './listener.js'
 import { Nudge } from './nudge.js'
 import { DEFAULT_TIMINGS, type TunnelOptions, type TunnelTimings } from './options.js'
 import { LARGE_REMEDY, ProofKeeper } from './proof-keeper.js'
@@ -64,6 +64,7 @@ class SupervisedTunnel implements Tunnel {
     )
     this.#nudge = new Nudge(options.clock)
     this.#operator = new Nudge(options.clock)
+    this.#listener = listenerBefore(options)
     this.#retry = createRetrySchedule(this.#timings, options.random)
     this.#hosts = new HostAddresses(options.server)
     this.#proof = new ProofKeeper({
