@@ -6,11 +6,15 @@ import { detectFormat, SAMPLE_BYTES, type Detection } from './detect.js'
 import type { EntrySink } from './epoch-lists.js'
 import type { FormatName } from './format-names.js'
 import { openFormat, type FormatSettings, type OpenedFormat } from './formats.js'
+import { SLICE_BYTES, SoundPart } from './sound-part.js'
 import { summarize, type DecodeSummary } from './summary.js'
 import type { TraceDecoder, TracePiece } from '../trace-contract.js'
 
 /** Characters; the trace's writer never makes one nearly as long. */
 const LONGEST_TRACE_LINE = 4 * 1024 * 1024
+const A0_LINE = /^\s*[0-9a-f]{8}\s*$/i
+/** Formats whose records stand in ascending time, one behind the other to the end of the file. */
+const IN_ORDER: ReadonlySet<FormatName> = new Set(['tdc1', 'a0', 'a1', 'a1X', 'a2', 'a4', 'nox', 'cqp'])
 
 export interface StreamOptions {
   /** Stands in errors. */
@@ -31,9 +35,14 @@ export interface OpenedStream {
   notes: readonly string[]
   /**
    * Reads to the end; rejects with E_FORMAT or E_CANCELLED. Call it once. `afterChunk` is awaited after each chunk and at
-   * the end, so a slow listener holds the reading back.
+   * the end, so a slow listener holds the reading back. `afterSlice` is told each few bytes once the reader took them.
    */
-  read(sink: TagSink, entries?: EntrySink, afterChunk?: () => Promise<void>): Promise<void>
+  read(
+    sink: TagSink,
+    entries?: EntrySink,
+    afterChunk?: () => Promise<void>,
+    afterSlice?: (slice: Uint8Array) => void,
+  ): Promise<void>
 }
 
 /** Begins to read a recording: looks at its first 64 KiB (or all of a shorter one) and makes the reader that fits. */
@@ -99,8 +108,19 @@ export async function decodeStream(
   options: StreamOptions,
 ): Promise<{ summary: DecodeSummary; detection: Detection | undefined }> {
   const stream = await openStream(chunks, options)
-  await stream.read({ tags: () => {} })
-  return { summary: summarize(stream.opened, stream.notes), detection: stream.detection }
+  const soundPart = soundPartOf(stream)
+  const afterSlice = soundPart === undefined ? undefined : (slice: Uint8Array) => soundPart.slice(slice)
+  await stream.read({ tags: () => {} }, undefined, undefined, afterSlice)
+  const summary = summarize(stream.opened, stream.notes)
+  const note = soundPart?.note()
+  if (note !== undefined) summary.notes.push(note)
+  return { summary, detection: stream.detection }
+}
+
+/** For formats of records that follow each other. A place in a wire trace says nothing of what came over the wire. */
+function soundPartOf({ opened, trace }: OpenedStream): SoundPart | undefined {
+  if (opened.kind !== 'tags' || trace !== undefined || !IN_ORDER.has(opened.format)) return undefined
+  return new SoundPart(opened.reader, opened.format === 'a0' || opened.format === 'a2')
 }
 
 interface Sampled {
@@ -173,14 +193,21 @@ function open(data: Sampled, options: StreamOptions, trace: TraceHeader | undefi
     detection: format === undefined ? detection : undefined,
     trace,
     notes,
-    async read(sink, entries, afterChunk) {
+    async read(sink, entries, afterChunk, afterSlice) {
       for await (const chunk of data.rest()) {
         if (signal?.aborted === true) throw new GatewayError('E_CANCELLED', `${name}: stopped`)
-        feed(opened, chunk, sink, entries, name)
+        const step = afterSlice === undefined ? chunk.length : SLICE_BYTES
+        for (let at = 0; at < chunk.length; at += step) {
+          const slice = chunk.subarray(at, at + step)
+          inFile(name, () =>
+            opened.kind === 'tags' ? opened.reader.push(slice, sink) : opened.reader.push(slice, entries),
+          )
+          afterSlice?.(slice)
+        }
         await afterChunk?.()
       }
-      if (opened.kind === 'tags') opened.reader.end(sink)
-      else opened.reader.end(entries)
+      inFile(name, () => (opened.kind === 'tags' ? opened.reader.end(sink) : opened.reader.end(entries)))
+      afterSlice?.(new Uint8Array(0))
       await afterChunk?.()
       requireHeader(opened, name)
     },
@@ -197,14 +224,19 @@ function choose(
   try {
     detection = detectFormat(data.sample, data.whole, name)
   } catch (error) {
-    // A named format settles what the content leaves open, but for a0, which needs its source too.
+    // A named format settles what the content leaves open, but for a0, which needs its source too where it may be a0.
     const settled = format ?? otherwise
-    if (settled === undefined || (settled === 'a0' && settings.source === undefined)) throw error
+    const sourceIsOpen = settled === 'a0' && settings.source === undefined && A0_LINE.test(firstLine(data.sample))
+    if (settled === undefined || sourceIsOpen) throw error
     if (data.sample.length === 0) throw error
     return { detection: undefined, chosen: settled, chosenSettings: {} }
   }
   const chosen = format ?? detection.format
   return { detection, chosen, chosenSettings: chosen === detection.format ? detection.settings : {} }
+}
+
+function firstLine(sample: Uint8Array): string {
+  return new TextDecoder('latin1').decode(sample.subarray(0, 64)).split('\n')[0] ?? ''
 }
 
 function sameFormat(a: FormatName, b: FormatName): boolean {
@@ -219,16 +251,10 @@ function definedOf(settings: FormatSettings): FormatSettings {
   }
 }
 
-function feed(
-  opened: OpenedFormat,
-  chunk: Uint8Array,
-  sink: TagSink,
-  entries: EntrySink | undefined,
-  name: string,
-): void {
+/** Lets errors of a reader name the file. */
+function inFile(name: string, work: () => void): void {
   try {
-    if (opened.kind === 'tags') opened.reader.push(chunk, sink)
-    else opened.reader.push(chunk, entries)
+    work()
   } catch (error) {
     if (!(error instanceof GatewayError) || error.code !== 'E_FORMAT') throw error
     throw new GatewayError('E_FORMAT', `${name}: ${error.message}`, {
