@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { generateSshKey } from '../../../src/standin/sshd.js'
 import type { SiteName } from '../../../src/demo/site.js'
+import { figuresOf, type GatewayFigures } from './figures.js'
 import { longestSlownessMs } from './moments.js'
 import { Operator } from './operator.js'
 import { said, type Said } from './said.js'
@@ -107,9 +108,15 @@ export class Bed {
     await Promise.all(this.both.map((site) => site.ready()))
   }
 
-  startLink(): Promise<void> {
-    this.stores.begin()
+  async startLink(): Promise<void> {
+    const { A, B } = await this.figures()
+    this.stores.begin({ A: Math.max(A.owedHere, B.owedThere), B: Math.max(B.owedHere, A.owedThere) })
     return this.operator.start()
+  }
+
+  async figures(): Promise<Readonly<Record<SiteName, GatewayFigures>>> {
+    const [A, B] = await Promise.all([this.sites.A.status(), this.sites.B.status()])
+    return { A: figuresOf(A), B: figuresOf(B) }
   }
 
   /** Keys that came to each site since its SiteAgent was started. */
@@ -162,8 +169,9 @@ export class Bed {
   async renew(names: readonly SiteName[], pauseMs: number): Promise<void> {
     await Promise.all(names.map((name) => this.sites[name].restart('site-agent', pauseMs)))
     for (const name of names) this.operator.renew(name)
+    const [name] = names
     if (names.length === 2) this.stores.bothRenewed()
-    else this.stores.renewed()
+    else if (name !== undefined) this.stores.renewed(name)
   }
 
   async said(): Promise<Said | undefined> {

@@ -32,10 +32,10 @@ export type Finding =
 export interface StoreLedger {
   /** Keys found equal in value and order at both sites, over all lives of the stores. */
   readonly keys: number
-  /** StartNode is about to be called. */
-  begin(): void
-  /** One store was emptied by a restart. */
-  renewed(): void
+  /** StartNode is about to be called; `owed`: keys that each site is owed then, as the gateways say. */
+  begin(owed: Readonly<Record<SiteName, number>>): void
+  /** One store, that of `name`, was emptied by a restart. */
+  renewed(name: SiteName): void
   /** Both were. */
   bothRenewed(): void
   /** The operator accepts what is: from here on they must be equal again. */
