@@ -40,6 +40,8 @@ export function call(
 /** A C++ SiteAgent's key store: takes messages in whole, tells its total, may stop reading, cancel, restart. */
 export class FakeSite implements SiteTotals {
   keys: string[] = []
+  /** Of the messages that were taken in, oldest first. */
+  readonly sizes: number[] = []
   dialectNow: 'cpp' | 'java' | 'unknown' = 'cpp'
   reportsOpen = true
   /** While false messages pile up unread. */
@@ -75,6 +77,7 @@ export class FakeSite implements SiteTotals {
   takeIn(keys: readonly string[]): void {
     if (this.dialectNow === 'java' && this.streams.at(-1)?.taken === 0) this.keys = []
     this.keys.push(...keys)
+    this.sizes.push(keys.length)
     if (this.dialectNow === 'cpp' && this.reportsOpen) {
       const total = BigInt(this.keys.length)
       if (this.holdReports) this.#held.push(total)

@@ -1,10 +1,25 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { call, countsHold, type FakeStream, type Gateway, offer, startGateway, startSession, until } from './bench.js'
+import { systemClock } from '../../src/base/clock.js'
+import type { AgreementEvent } from '../../src/link/agreement/events.js'
+import { DEFAULT_BATCH } from '../../src/link/options.js'
+import { watchSite } from '../../src/link/site-watch.js'
+import {
+  call,
+  countsHold,
+  FakeSite,
+  type FakeStream,
+  type Gateway,
+  type GatewayOptions,
+  offer,
+  startGateway,
+  startSession,
+  until,
+} from './bench.js'
 
 const running = new Set<Gateway>()
 
-async function site(dialect: 'cpp' | 'java'): Promise<Gateway> {
-  const started = await startGateway()
+async function site(dialect: FakeSite['dialectNow'], options: GatewayOptions = {}): Promise<Gateway> {
+  const started = await startGateway(options)
   started.site.dialectNow = dialect
   running.add(started)
   return started
@@ -115,5 +130,57 @@ describe('a C++ and a Java site', () => {
     expect(left.link.linkStatusReport().state).not.toBe('diverged')
     expect(right.link.linkStatusReport().state).not.toBe('diverged')
     expect(countsHold(left, right)).toBe(true)
+  })
+})
+
+describe('a site of which nobody knows yet whether it tells totals', () => {
+  it('is given the grace, then inferred; its total counts as soon as it tells one', () => {
+    const totals = new FakeSite()
+    totals.dialectNow = 'unknown'
+    totals.reportsOpen = false
+    let nowMs = 0
+    const clock = { ...systemClock, monotonicMs: () => nowMs }
+    const told: AgreementEvent[] = []
+    const watch = watchSite(totals, clock, 5_000, (event) => told.push(event))
+    const facts = (): unknown[] =>
+      told
+        .splice(0)
+        .map((event) => (event.type === 'siteFacts' ? [event.confirmation, event.restartsNumbering] : event.type))
+    watch.look()
+    expect(facts()).toEqual([['none', false]])
+    nowMs = 4_999
+    watch.look()
+    expect(facts()).toEqual([])
+    nowMs = 5_000
+    watch.look()
+    expect(facts()).toEqual([['inferred', false]])
+    totals.dialectNow = 'cpp'
+    totals.reportsOpen = true
+    totals.takeIn(['k'])
+    watch.look()
+    expect(facts()).toEqual([['total', false]])
+    totals.reportsOpen = false
+    watch.look()
+    expect(facts()).toEqual(['reportsInterrupted', ['none', false]])
+    nowMs = 9_000
+    totals.dialectNow = 'java'
+    watch.look()
+    expect(facts()).toEqual([['inferred', true]])
+  })
+
+  it('gets small batches, the same keys as the other one, and status says that they are inferred', async () => {
+    const silent = new FakeSite()
+    silent.reportsOpen = false
+    const left = await site('cpp')
+    const right = await site('unknown', { site: silent, timing: { reportsGraceMs: 200 } })
+    await startSession(left, right)
+    offer(left, 0, 400)
+    offer(right, 0, 400)
+    await until('keys at both', () => left.site.keys.length >= 150 && right.site.keys.length >= 150)
+    expect(right.link.linkStatusReport().facts).toMatchObject({ confirmation: 'inferred' })
+    expect(right.link.linkStatusReport().warnings?.join()).toMatch(/inferred/)
+    await until('rest', () => left.site.keys.length === right.site.keys.length)
+    expect(left.site.keys).toEqual(right.site.keys)
+    expect(Math.max(...right.site.sizes)).toBeLessThanOrEqual(DEFAULT_BATCH.maxInferredKeys)
   })
 })
