@@ -7,6 +7,7 @@ import { cpus } from 'node:os'
 import { startBenchChild, sharedUs, type BenchChild } from './support/bench-child.js'
 import { startDelayProxy } from './support/delay-proxy.js'
 import { inTurn, type Figure } from './support/figures.js'
+import type { BareRequest } from './support/link-bare.js'
 import type { GatewayRequest } from './support/link-gateway.js'
 import type { SiteRequest, TakenBatch } from './support/link-site.js'
 
@@ -116,6 +117,36 @@ function skews([left, right]: readonly [readonly TakenBatch[], readonly TakenBat
     const other = right[index]
     return other === undefined ? [] : [Math.abs(other.atUs - atUs) / 1_000]
   })
+}
+
+/** What three bare gRPC messages take, between as many processes: ms, batch by batch, of a pair that is warm. */
+export async function bareSkews(roundTripMs: number): Promise<number[]> {
+  const gateways = [startBenchChild('link-bare.ts'), startBenchChild('link-bare.ts')] as const
+  const sites = [startBenchChild('link-site.ts'), startBenchChild('link-site.ts')] as const
+  const bare = (at: 0 | 1, request: BareRequest): Promise<string> => gateways[at].ask<string>(request, 120_000)
+  const keys = burstKeys - 1
+  let way: Awaited<ReturnType<typeof startDelayProxy>> | undefined
+  try {
+    const [siteA = '', siteB = ''] = await Promise.all(sites.map((site) => ask<string>(site, { do: 'listen' })))
+    const left = await bare(0, { do: 'start', siteAgent: siteA, keys })
+    way = roundTripMs === 0 ? undefined : await startDelayProxy(Number(left.split(':')[1]))
+    const right = await bare(1, { do: 'start', siteAgent: siteB, keys, peer: way?.address ?? left })
+    await askSite(sites[0], { do: 'wait', device: left })
+    await askSite(sites[1], { do: 'wait', device: right })
+    await pause(300)
+    await bare(0, { do: 'bursts', bursts: warmBursts, everyMs: warmEveryUs / 1_000 })
+    way?.setOneWayMs(roundTripMs / 2)
+    await pause(300)
+    await bare(0, { do: 'bursts', bursts, everyMs: 2.5 * roundTripMs + 40 })
+    await pause(roundTripMs + 300)
+    const lists = await Promise.all(sites.map((site) => ask<TakenBatch[]>(site, { do: 'batches' })))
+    const [one = [], other = []] = lists.map((list) => list.slice(warmBursts))
+    if (one.length !== bursts || other.length !== bursts) throw new Error('a bare batch was lost')
+    return skews([one, other])
+  } finally {
+    way?.close()
+    for (const child of [...gateways, ...sites]) child.kill()
+  }
 }
 
 async function latencyFigures(roundTripMs: number): Promise<Figure[]> {
