@@ -149,9 +149,11 @@ export async function bareSkews(roundTripMs: number): Promise<number[]> {
   }
 }
 
-async function latencyFigures(roundTripMs: number): Promise<Figure[]> {
+export async function latencyFigures(roundTripMs: number): Promise<Figure[]> {
+  const bare = await bareSkews(roundTripMs)
   const bed = await startBed(roundTripMs)
   try {
+    await Promise.all(bed.gateways.map((gateway) => ask(gateway, { do: 'unit' })))
     await give(bed, warmBursts, warmEveryUs)
     const warm = (await settled(bed, warmBursts * burstKeys))[0].length
     bed.lengthenWay()
@@ -191,6 +193,13 @@ async function latencyFigures(roundTripMs: number): Promise<Figure[]> {
       { name: `the same at the later one, 95 %, ${name}`, value: later, unit: 'ms', note: `goal ${goal.toFixed(1)}` },
       { name: `skew between the SiteAgents, median, ${name}`, value: quantile(skew, 0.5), unit: 'ms', note },
       { name: `the same, 95 %, ${name}`, value: quantile(skew, 0.95), unit: 'ms', note: `goal ${skewGoal.toFixed(1)}` },
+      {
+        name: `three bare gRPC messages between four such processes, median, ${name}`,
+        value: quantile(bare, 0.5),
+        unit: 'ms',
+        note: 'no gateway in this language can do with less',
+      },
+      { name: `the same, 95 %, ${name}`, value: quantile(bare, 0.95), unit: 'ms' },
       {
         name: `the same, greatest, ${name}`,
         value: Math.max(...skew),

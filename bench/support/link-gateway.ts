@@ -18,6 +18,7 @@ import { addDeviceService } from '../../src/rpc/services/device.js'
 import { openSiteConnection } from '../../src/site/site-connection.js'
 import { TotalsSubscription } from '../../src/site/totals.js'
 import { serveRequests, sharedUs } from './bench-child.js'
+import { type BenchUnit, openUnit } from './link-unit.js'
 
 export type GatewayRequest =
   /** `peerVia`: where this gateway reaches the other one, whatever address it is told. */
@@ -25,7 +26,9 @@ export type GatewayRequest =
   | { readonly do: 'reporting' }
   /** As many keys as the link takes, until `stop`. */
   | { readonly do: 'flood'; readonly mostHeld: number }
-  /** `bursts` times `keys` keys at once, the first at `fromUs`; resolves with when the last key of each was given. */
+  /** A QIX unit on a serial line, for `bursts`. */
+  | { readonly do: 'unit' }
+  /** `bursts` times `keys` keys at once from the unit, the first at `fromUs`; resolves with when it sent each. */
   | {
       readonly do: 'bursts'
       readonly keys: number
@@ -45,6 +48,7 @@ const slice = 1_000
 let link: AgreedLink | undefined
 let nextId = 0n
 let flooding = false
+let unit: BenchUnit | undefined
 const folder = mkdtempSync(join(tmpdir(), 'qkd-gw-bench-'))
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
 
@@ -54,13 +58,19 @@ function running(): AgreedLink {
 }
 
 /** The same at both sites: the id, and bytes that any id has. */
+function nextKey(): { readonly id: bigint; readonly key: Uint8Array } {
+  const key = new Uint8Array(keyBytes).fill(0x5a)
+  const id = nextId
+  new DataView(key.buffer).setBigUint64(0, id)
+  nextId += 1n
+  return { id, key }
+}
+
 function give(count: number): void {
   const to = running()
   for (let index = 0; index < count; index += 1) {
-    const key = new Uint8Array(keyBytes).fill(0x5a)
-    new DataView(key.buffer).setBigUint64(0, nextId)
-    to.offerKey(nextId, key)
-    nextId += 1n
+    const { id, key } = nextKey()
+    to.offerKey(id, key)
   }
 }
 
@@ -123,12 +133,12 @@ function flood(mostHeld: number): void {
 }
 
 async function bursts(request: GatewayRequest & { readonly do: 'bursts' }): Promise<number[]> {
+  if (unit === undefined) throw new Error('there is no unit')
   const given: number[] = []
   for (let burst = 0; burst < request.bursts; burst += 1) {
     const waitMs = (request.fromUs + burst * request.everyUs - sharedUs()) / 1_000
     if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs))
-    give(request.keys)
-    given.push(sharedUs())
+    given.push(await unit.send(Array.from({ length: request.keys }, nextKey)))
   }
   return given
 }
@@ -145,6 +155,9 @@ serveRequests<GatewayRequest>(async (request) => {
       return undefined
     case 'bursts':
       return bursts(request)
+    case 'unit':
+      unit = await openUnit((id, key) => running().offerKey(id, key))
+      return undefined
     case 'stop':
       flooding = false
       return undefined
