@@ -20,7 +20,7 @@ export const NOX_FAULTS: readonly FaultDescription[] = [
   { name: 'split', usage: '[bytes=3]', meaning: 'so many bytes are lost in the middle of the stream' },
   { name: 'repeat', usage: '[records=1]', meaning: 'the next records come twice' },
   { name: 'reorder', usage: '', meaning: 'the next two records change places' },
-  { name: 'overflow', usage: '[records=20000]', meaning: 'a burst larger than the buffer' },
+  { name: 'overflow', usage: '[records=20000]', meaning: 'a burst at once: what exceeds 8192 records is lost' },
   { name: 'unplug', usage: '[ms=2000]', meaning: 'the USB cable is pulled in the middle of a record and put back' },
   { name: 'plug', usage: '', meaning: 'the USB cable is put back' },
   { name: 'hang', usage: '[ms=5000]', meaning: 'no records; 0: until resume' },
@@ -30,6 +30,12 @@ export const NOX_FAULTS: readonly FaultDescription[] = [
 
 const COUNTS_PER_MS = 130_000 * 4_096
 const TICK_MS = 10
+/** How much a real one holds is not known. */
+const BUFFER_RECORDS = 8_192
+const COUNTS = {
+  ...{ starts: 0, records: 0, overflowRecords: 0 },
+  ...{ withheld: 0, corrupted: 0, dropped: 0, delayed: 0, split: 0, repeated: 0, unplugs: 0 },
+}
 
 export interface NoxEmulatorOptions {
   line: DeviceLine
@@ -57,7 +63,7 @@ export class NoxEmulator implements DeviceEmulator {
   #splitBytes = 0
   #held: Uint8Array | 'asked' | undefined
   #delayed: Uint8Array[] | undefined
-  readonly #counts = { starts: 0, records: 0 }
+  readonly #counts = { ...COUNTS }
 
   constructor(private readonly options: NoxEmulatorOptions) {
     this.#count = options.firstCount ?? 0
@@ -112,6 +118,7 @@ export class NoxEmulator implements DeviceEmulator {
   }
 
   #advance(elapsedMs: number): void {
+    if (this.#running && this.#hung) this.#counts.withheld += 1
     if (!this.#running || this.#hung) return
     this.#owed += (this.options.rate * elapsedMs) / 1_000
     const due = Math.floor(this.#owed)
@@ -132,10 +139,12 @@ export class NoxEmulator implements DeviceEmulator {
     this.#counts.records += 1
     if (this.#left.drop > 0) {
       this.#left.drop -= 1
+      this.#counts.dropped += 1
       return []
     }
     if (this.#left.corrupt > 0) {
       this.#left.corrupt -= 1
+      this.#counts.corrupted += 1
       record[0] = 0x77
     }
     if (this.#held === 'asked') {
@@ -149,6 +158,7 @@ export class NoxEmulator implements DeviceEmulator {
     }
     if (this.#left.repeat > 0) {
       this.#left.repeat -= 1
+      this.#counts.repeated += 1
       out.push(record)
     }
     return out
@@ -156,9 +166,12 @@ export class NoxEmulator implements DeviceEmulator {
 
   #send(bytes: Uint8Array): void {
     const kept = bytes.subarray(Math.min(this.#splitBytes, bytes.length))
+    if (kept.length < bytes.length) this.#counts.split += 1
     this.#splitBytes = 0
-    if (this.#delayed !== undefined) this.#delayed.push(Uint8Array.from(kept))
-    else this.plug.send(DATA_ENDPOINT, kept)
+    if (this.#delayed !== undefined) {
+      this.#counts.delayed += 1
+      this.#delayed.push(Uint8Array.from(kept))
+    } else this.plug.send(DATA_ENDPOINT, kept)
   }
 
   #after(delayMs: number, fn: () => void): void {
@@ -193,11 +206,16 @@ export class NoxEmulator implements DeviceEmulator {
         return `nothing for ${number(1_000)} ms`
       }
       case 'overflow':
-        for (let i = number(20_000); i > 0; i -= 1) this.plug.send(DATA_ENDPOINT, noxDetection((this.#count += 1), 0))
-        return 'a burst'
+        for (let i = 0; i < number(20_000); i += 1) {
+          this.#count += 1
+          if (i < BUFFER_RECORDS) this.plug.send(DATA_ENDPOINT, noxDetection(this.#count, 0))
+          else this.#counts.overflowRecords += 1
+        }
+        return `${this.#counts.overflowRecords} records are lost`
       case 'unplug':
         this.plug.send(DATA_ENDPOINT, noxDetection(this.#count, 0).subarray(0, 5))
         this.plug.unplug()
+        this.#counts.unplugs += 1
         this.#running = false
         this.#ready = 0
         if (number(2_000) > 0) this.#after(number(2_000), () => this.plug.plug())

@@ -51,6 +51,18 @@ export interface FaultyLineOptions {
 /** How often the host's setting of the line rate is read anew. */
 const RATE_LOOK_MS = 500
 
+const COUNTS = {
+  sent: 0,
+  lost: 0,
+  withheld: 0,
+  corrupted: 0,
+  dropped: 0,
+  delayed: 0,
+  split: 0,
+  repeated: 0,
+  unplugs: 0,
+}
+
 /** A line on which faults can be commanded. Units are sent one at a time, whole, unless a fault says otherwise. */
 export class FaultyLine {
   #baudRate: number
@@ -68,7 +80,7 @@ export class FaultyLine {
   #hung = false
   #resumeTimer: Timer | undefined
   #plugTimer: Timer | undefined
-  readonly #counts = { sent: 0, lost: 0, withheld: 0, corrupted: 0, dropped: 0, repeated: 0, unplugs: 0 }
+  readonly #counts = { ...COUNTS }
 
   constructor(private readonly options: FaultyLineOptions) {
     this.#baudRate = options.baudRate
@@ -86,7 +98,10 @@ export class FaultyLine {
     }
     const delayMs = this.#delayMs
     this.#delayMs = 0
-    if (delayMs > 0) await sleep(this.options.clock, delayMs, signal)
+    if (delayMs > 0) {
+      this.#counts.delayed += 1
+      await sleep(this.options.clock, delayMs, signal)
+    }
     for (const bytes of this.#before.splice(0)) await this.#put(bytes)
     if (this.#drop > 0) {
       this.#drop -= 1
@@ -121,6 +136,7 @@ export class FaultyLine {
     }
     if (this.#split.units > 0) {
       this.#split.units -= 1
+      this.#counts.split += 1
       await this.#put(bytes.subarray(0, half))
       await sleep(this.options.clock, this.#split.ms, signal)
       await this.#put(bytes.subarray(half))

@@ -29,6 +29,8 @@ export interface FaultyUsbOptions {
   plug: () => UsbPlug
 }
 
+const COUNTS = { packets: 0, withheld: 0, corrupted: 0, dropped: 0, delayed: 0, split: 0, unplugs: 0, stalled: 0 }
+
 /** The device's end of a USB cable on which faults can be commanded. */
 export class FaultyUsb {
   readonly #left = { drop: 0, corrupt: 0, split: 0, stall: 0 }
@@ -37,7 +39,7 @@ export class FaultyUsb {
   #standstill: { over: Promise<void>; end: () => void; timer: Timer | undefined } | undefined
   #held: { endpoint: number; bytes: Uint8Array }[] | undefined
   #plugTimer: Timer | undefined
-  readonly #counts = { packets: 0, dropped: 0, corrupted: 0, unplugs: 0, stalled: 0 }
+  readonly #counts = { ...COUNTS }
 
   constructor(private readonly options: FaultyUsbOptions) {}
 
@@ -50,12 +52,14 @@ export class FaultyUsb {
   send(endpoint: number, packet: Uint8Array): void {
     const bytes = this.#through(packet)
     if (bytes === undefined) return
-    if (this.#standstill === undefined) this.options.plug().send(endpoint, bytes)
-    else this.#held?.push({ endpoint, bytes })
+    if (this.#standstill === undefined) return this.options.plug().send(endpoint, bytes)
+    this.#countStanding()
+    this.#held?.push({ endpoint, bytes })
   }
 
   /** The host sent a packet: what of it the device takes, once it does. */
   async take(packet: Uint8Array): Promise<Uint8Array | undefined> {
+    if (this.#standstill !== undefined) this.#countStanding()
     await this.#standstill?.over
     return this.#through(packet)
   }
@@ -67,6 +71,10 @@ export class FaultyUsb {
     this.#left.stall -= 1
     this.#counts.stalled += 1
     return false
+  }
+
+  #countStanding(): void {
+    this.#counts[this.#held === undefined ? 'withheld' : 'delayed'] += 1
   }
 
   #through(packet: Uint8Array): Uint8Array | undefined {
@@ -91,6 +99,7 @@ export class FaultyUsb {
     }
     if (left.split === 0) return bytes
     left.split -= 1
+    this.#counts.split += 1
     return bytes.subarray(0, Math.ceil(bytes.length / 2))
   }
 

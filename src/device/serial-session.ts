@@ -261,8 +261,12 @@ export class SerialSession {
   }
 
   #converse(transport: ByteTransport, node: string, reopened: boolean, signal: AbortSignal): Promise<EndOfOpening> {
-    const { clock, log, silentAfterMs } = this.options
+    const { clock, log, silentAfterMs, settings } = this.options
     const { path } = transport
+    const bytesBefore = this.#bytesRead
+    /** A device at another line rate may find no question in what it hears, and then it answers nothing. */
+    const perhaps = (): string =>
+      this.#bytesRead > bytesBefore ? '' : ` (not switched on, another port, or not at ${settings.baudRate} baud?)`
     return new Promise((resolve) => {
       const over = new AbortController()
       let identity: string | undefined
@@ -294,7 +298,8 @@ export class SerialSession {
         else onSilence()
       }
       const silentReason = (tried: string): string => {
-        const what = doubt ?? (everAlive ? `nothing came for ${silentAfterMs} ms` : 'open, but nothing has come yet')
+        const what =
+          doubt ?? (everAlive ? `nothing came for ${silentAfterMs} ms` : `open, but nothing has come yet${perhaps()}`)
         return `${what}${tried}`
       }
       const onSilence = (): void => {
@@ -373,7 +378,9 @@ export class SerialSession {
         conversation.onData(chunk)
       })
       this.#isSpokenTo = conversation.run !== undefined
-      conversation.run?.(over.signal).catch((error: unknown) => finish({ why: 'again', reason: explanationOf(error) }))
+      conversation
+        .run?.(over.signal)
+        .catch((error: unknown) => finish({ why: 'again', reason: `${explanationOf(error)}${perhaps()}` }))
     })
   }
 }

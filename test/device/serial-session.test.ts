@@ -372,7 +372,7 @@ describe('a device that is open', () => {
       },
     })
     expect(await until(({ state }) => state === 'silent')).toMatchObject({
-      reason: 'open, but nothing has come yet',
+      reason: 'open, but nothing has come yet (not switched on, another port, or not at 9600 baud?)',
     })
     await all
     expect(tried).toEqual(['open', 'ask again', 'open', 'reset'])

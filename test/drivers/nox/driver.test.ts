@@ -165,6 +165,20 @@ describe('the NOX driver', () => {
     expect(device.facts()).toMatchObject({ outOfOrder: 1, wraps: 0 })
   })
 
+  it('gives out what its buffer held of a burst larger than that, and goes on in ascending time', async () => {
+    await lay()
+    const emulator = emulate()
+    begin()
+    await ear.until(() => ear.times.length > 100)
+    const before = ear.times.length
+    await emulator.fault('overflow', ['9000'])
+    expect(emulator.facts()).toMatchObject({ overflowRecords: 808 })
+    await ear.until(() => ear.times.length > before + 8_192 + 100)
+    expect(ear.times.every((time, i) => i === 0 || time > (ear.times[i - 1] ?? 0n))).toBe(true)
+    // That records are missing shows nowhere.
+    expect(device.facts()).toMatchObject({ wraps: 0, outOfOrder: 0 })
+  })
+
   it('is the same device again after its USB cable was pulled in the middle of a record', async () => {
     await lay()
     const emulator = emulate()
