@@ -1,5 +1,8 @@
 import { Duplex, type Readable, type Writable } from 'node:stream'
 
+/** A stream that SSH is spoken over. */
+export type ByteStream = Duplex & { readonly bytesWritten: number }
+
 export interface CarriedParts {
   readonly readable: Readable
   readonly writable: Writable
@@ -12,6 +15,9 @@ export interface CarriedParts {
  * a socket is: at once, together with its carrier.
  */
 export class CarriedStream extends Duplex {
+  /** As of a socket. */
+  bytesWritten = 0
+
   constructor(private readonly parts: CarriedParts) {
     super({ allowHalfOpen: false })
     const { readable, writable } = parts
@@ -37,6 +43,7 @@ export class CarriedStream extends Duplex {
    */
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
     const { writable } = this.parts
+    this.bytesWritten += chunk.length
     if (writable.writableCorked === 0) {
       writable.cork()
       setImmediate(() => writable.uncork())

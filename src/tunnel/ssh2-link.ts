@@ -2,9 +2,10 @@
 import type { Duplex } from 'node:stream'
 import { Duplex as DuplexStream } from 'node:stream'
 import type { ClientChannel, TcpConnectionDetails } from 'ssh2'
-import { sleep, withDeadline, type Clock } from '../base/clock.js'
+import { sleep, withDeadline, type Clock, type Timer } from '../base/clock.js'
 import { GatewayError, messageOf } from '../base/errors.js'
 import { formatHostPort, type HostPort } from '../base/host-port.js'
+import type { ByteStream } from './carried-stream.js'
 import type { LinkTaker, TunnelLink } from './link.js'
 import type { TunnelTimings } from './options.js'
 import type { Ssh2Connection } from './ssh2-handshake.js'
@@ -118,6 +119,12 @@ export function refusalKind(said: readonly string[]): { kind?: 'not-permitted' }
   return isPermission ? { kind: 'not-permitted' } : {}
 }
 
+/** Most answers are on their way by then. */
+const ACKNOWLEDGE_AFTER_MS = 3
+
+/** Pieces of a stream, which are acknowledged as they come. */
+const BULK_BYTES = 16_384
+
 export class Ssh2Link implements TunnelLink {
   readonly keyExchange: string
   readonly postQuantum: boolean
@@ -135,10 +142,12 @@ export class Ssh2Link implements TunnelLink {
   #gone = false
   /** Pieces that the server sent so far. */
   #heard = 0
+  #acknowledging: Timer | undefined
+  #writtenWhenHeard = 0
 
   constructor(
     connection: Ssh2Connection,
-    private readonly stream: Duplex,
+    private readonly stream: ByteStream,
     facts: Ssh2LinkFacts,
     private readonly taker: LinkTaker,
     private readonly timings: Pick<TunnelTimings, 'forwardTimeoutMs' | 'channelTimeoutMs'> & { maxConnections: number },
@@ -159,10 +168,14 @@ export class Ssh2Link implements TunnelLink {
       this.stream.destroy()
     })
     this.#client.on('end', () => this.stream.destroy())
-    this.stream.on('data', () => (this.#heard += 1))
+    this.stream.on('data', (piece: Buffer) => {
+      this.#heard += 1
+      if (piece.length < BULK_BYTES) this.#acknowledgeSoon()
+    })
     this.closed = new Promise((resolve) => {
       this.#client.once('close', () => {
         this.#gone = true
+        this.#acknowledging?.cancel()
         resolve(this.#reason ?? facts.lastWords?.() ?? 'the server closed the connection')
         setImmediate(() => this.#dropChannels())
       })
@@ -269,6 +282,20 @@ export class Ssh2Link implements TunnelLink {
   destroy(reason: string): void {
     this.#reason ??= reason
     this.stream.destroy()
+  }
+
+  /**
+   * OpenSSH before 10.1 leaves Nagle's algorithm on: its next small piece waits until the last one is acknowledged, and
+   * where we have nothing to say this machine takes 40 ms for that. A word that wants no answer takes it along.
+   */
+  #acknowledgeSoon(): void {
+    this.#writtenWhenHeard = this.stream.bytesWritten
+    this.#acknowledging ??= this.clock.after(ACKNOWLEDGE_AFTER_MS, () => {
+      this.#acknowledging = undefined
+      if (!this.stream.writable || this.stream.bytesWritten !== this.#writtenWhenHeard) return
+      // There is no such listener to cancel.
+      this.#client.unforwardIn('127.0.0.1', 1)
+    })
   }
 
   /** A request whose deadline destroys the connection: one that does not answer is half-open. */

@@ -4,7 +4,7 @@ import type { AnyAuthMethod, Client } from 'ssh2'
 import { withDeadline } from '../base/clock.js'
 import { GatewayError, messageOf } from '../base/errors.js'
 import { formatHostPort, type HostPort } from '../base/host-port.js'
-import { CarriedStream } from './carried-stream.js'
+import { CarriedStream, type ByteStream } from './carried-stream.js'
 import { acceptedKeyTypes, checkHostKey, shownKeyOf, type HostKeyTrust } from './host-key.js'
 import type { Identities } from './identities.js'
 import { readKnownHosts } from './known-hosts-file.js'
@@ -15,7 +15,7 @@ import { connectTcp, resolveHost, systemLookup } from './socket.js'
 import { loginWithSsh2, type Ssh2Login } from './ssh2-handshake.js'
 
 export interface Transport {
-  readonly stream: Duplex
+  readonly stream: ByteStream
   /** IP address of the server, or its name where the last hop resolves it. */
   readonly address: string
   readonly resolved: readonly string[]

@@ -198,6 +198,15 @@ describe.concurrent("a tunnel to Debian's sshd", () => {
   )
 
   it(
+    'says a word that wants no answer where the server may wait for an acknowledgement',
+    alone(async () => {
+      const sshd = await startRealSshd({ config: ALIVE, logLevel: 'DEBUG1' })
+      await runTunnel(sshd.options).until('proven')
+      await sshd.untilLogged(/global_request: rtype cancel-tcpip-forward want_reply 0/)
+    }),
+  )
+
+  it(
     'comes back after sshd was killed and started again',
     alone(async () => {
       const sshd = await startRealSshd({ config: ALIVE })

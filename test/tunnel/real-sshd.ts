@@ -24,6 +24,8 @@ export interface RealSshdOptions {
   keyOptions?: string
   /** Further lines of sshd_config. */
   config?: string[]
+  /** Default VERBOSE. */
+  logLevel?: string
   hostKeyTypes?: ('ed25519' | 'ecdsa' | 'rsa')[]
   /** The client's key. */
   clientKeyType?: 'ed25519' | 'ecdsa' | 'rsa'
@@ -149,7 +151,7 @@ export async function startRealSshd(options: RealSshdOptions = {}): Promise<Real
         'UsePAM no',
         'PermitRootLogin yes',
         'PasswordAuthentication no',
-        'LogLevel VERBOSE',
+        `LogLevel ${options.logLevel ?? 'VERBOSE'}`,
         ...(options.config ?? []),
         ...appended,
         '',
