@@ -24,8 +24,8 @@ type Theirs = 'ssh -R' | 'ssh -R in ssh -W' | 'autossh'
 type Name = TunnelBackendName | 'ssh2, default windows' | Theirs
 type Ours = Exclude<Name, Theirs>
 const ROUND_TRIPS_MS = [0, 20, 100] as const
-const WARM_UP_ROUNDS = 150
-const ROUNDS = 600
+const WARM_UP_ROUNDS = 300
+const ROUNDS = 2_000
 const STREAM_MS = 2_500
 /** Of streaming each way before anything is measured: programs that run for a year are compiled by then. */
 const GET_GOING_MS = 1_000

@@ -1,5 +1,5 @@
 /**
- * Callers of a tunnel's listener in a process of their own: `echo`, `keys` (asks for them), `many COUNT` (that many at once, beside one that never
+ * Callers of a tunnel's listener in a process of their own: `echo`, `many COUNT` (that many at once, beside one that never
  * reads), `flood MS` (strangers who come, say nonsense or nothing, and stay). Prints one JSON document at the end.
  */
 import http2 from 'node:http2'
@@ -7,9 +7,8 @@ import net from 'node:net'
 import { Duplex } from 'node:stream'
 import { setTimeout as pause } from 'node:timers/promises'
 import { toBinary, create } from '@bufbuild/protobuf'
-import { serverStream, unary } from '../../src/rpc/bridge.js'
+import { unary } from '../../src/rpc/bridge.js'
 import { openChannel } from '../../src/rpc/channel.js'
-import { IDevice } from '../../src/rpc/gen/cqp/remote/device_pb.js'
 import { EchoRequestSchema, Probe } from '../../src/rpc/gen/qkdgw/probe/v1/probe_pb.js'
 
 const [what = '', address = '', amount = '0'] = process.argv.slice(2)
@@ -82,25 +81,6 @@ async function flood(forMs: number): Promise<number> {
   return came
 }
 
-/** What is said to somebody who wants keys; "let in" where nothing is said against it for a while. */
-async function askForKeys(): Promise<string> {
-  const channel = await openChannel({ address, what: 'caller' })
-  const stop = new AbortController()
-  const stream = serverStream(channel.client, IDevice.method.waitForSession, {}, { deadlineMs, signal: stop.signal })
-  const refused = (async (): Promise<string> => {
-    try {
-      for await (const message of stream) void message
-      return 'ended'
-    } catch (error) {
-      return error instanceof Error ? error.message : String(error)
-    }
-  })()
-  const answer = await Promise.race([refused, pause(1_500).then(() => 'let in')])
-  stop.abort()
-  await channel.close()
-  return answer
-}
-
 let said = ''
 let answered = 0
 let came = 0
@@ -116,7 +96,6 @@ if (what === 'echo') {
   answered = results.filter((one) => one.status === 'fulfilled').length
   // Still there after the others came and went.
   endDeaf()
-} else if (what === 'keys') said = await askForKeys()
-else if (what === 'flood') came = await flood(Number(amount))
+} else if (what === 'flood') came = await flood(Number(amount))
 process.stdout.write(`${JSON.stringify({ answered, came, said })}\n`)
 process.exit(0)
