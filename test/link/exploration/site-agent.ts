@@ -16,9 +16,11 @@ export function takeIn(actor: Actor, end: End, stream: string): void {
     store: next,
     reports: tells ? [...reports, totalOf(next, actor.rules)] : reports,
     open: open.map((one) => (one.stream === stream ? { stream, wire } : one)),
-    sessions: isQuestion
-      ? sessions
-      : [...sessions.filter((session) => session.stream !== stream), { stream, units: [...before, message] }],
+    // Only what a Java site promises is told by them: elsewhere they would keep equal worlds apart.
+    sessions:
+      isQuestion || !actor.rules.sites.includes('java')
+        ? sessions
+        : [...sessions.filter((session) => session.stream !== stream), { stream, units: [...before, message] }],
   })
 }
 
