@@ -82,9 +82,31 @@ function keyOf(world: World, parts: Numbering): string {
 }
 
 export function explore(world: Rules, invariants: Invariants, maxStates = Infinity): Exploration {
+  const walk = walkThrough(world, invariants, maxStates)
+  for (;;) {
+    const { done, value } = walk.next()
+    if (done === true) return value
+  }
+}
+
+/** The same, letting other things happen meanwhile: whoever waits for this process takes it for dead after a minute. */
+export async function exploreAtLength(world: Rules, invariants: Invariants): Promise<Exploration> {
+  const walk = walkThrough(world, invariants, Infinity)
+  for (;;) {
+    const { done, value } = walk.next()
+    if (done === true) return value
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+}
+
+/** How many states are looked at in one go. */
+const STRETCH = 20_000
+
+function* walkThrough(world: Rules, invariants: Invariants, maxStates: number): Generator<void, Exploration> {
   const parts = new Numbering()
   const rules = { ...world, transition: remembered(world.transition ?? transition, parts) }
   const seen = new Set<string>()
+  let visited = 0
   let ends = 0
   let equal = 0
   let loud = 0
@@ -101,6 +123,8 @@ export function explore(world: Rules, invariants: Invariants, maxStates = Infini
     return { states: seen.size, ends, equal, loud, violation: { what, path } }
   }
   for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
+    visited += 1
+    if (visited % STRETCH === 0) yield
     const wrong = invariants.always(node.world)
     if (wrong !== undefined) return fail(node, wrong)
     const actions = actionsOf(node.world, rules)

@@ -62,8 +62,8 @@ export const TEST_PROFILES: readonly Profile[] = [
     truthful: true,
   },
   {
-    name: 'C++: any two faults around one batch',
-    rules: { sites: CPP, faults: ALL, maxFaults: 2, units: 1, lateUnits: 1, timelyReports: true },
+    name: 'C++: any two faults over two batches and a last one',
+    rules: { sites: CPP, faults: ALL, maxFaults: 2, units: 2, lateUnits: 1, timelyReports: true },
     harmless: false,
   },
   {
