@@ -10,7 +10,7 @@ import Table from 'cli-table3'
 import type { Figure, Suite } from './support/figures.js'
 
 /** In this order; a suite whose file is not there yet is passed over. */
-const known = ['chain', 'tunnel', 'link', 'codecs', 'tdc1'] as const
+const known = ['chain', 'tunnel', 'link', 'codecs', 'tdc1', 'latency'] as const
 
 const { values, positionals } = parseArgs({
   options: { json: { type: 'boolean', default: false } },

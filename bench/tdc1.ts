@@ -1,17 +1,10 @@
-/** Speed of the event-file codecs, and the way of a TDC1 record through driver and port. */
-import { performance } from 'node:perf_hooks'
-import { systemClock } from '../src/base/clock.js'
-import { systemRandom } from '../src/base/random.js'
+/** Speed of the event-file codecs. */
 import { toPsTags, type TagReader } from '../src/device/event-formats/batch.js'
 import { EventValueReader } from '../src/device/event-formats/event-value-reader.js'
 import { noxDetection, NoxReader } from '../src/device/event-formats/nox.js'
 import { Tdc1Reader } from '../src/device/event-formats/tdc1-reader.js'
-import { tdc1Bytes, tdc1Word } from '../src/device/event-formats/tdc1-words.js'
+import { tdc1Word } from '../src/device/event-formats/tdc1-words.js'
 import { UNIT_2_NS } from '../src/device/event-formats/units.js'
-import { createNodeIo } from '../src/io/node-io.js'
-import { openPtyLine, ptyAvailable } from '../src/io/pty.js'
-import { silentLogger } from '../src/observe/log.js'
-import { createTdc1Device } from '../drivers/tdc1/driver.js'
 
 export interface Figure {
   name: string
@@ -98,61 +91,16 @@ function speedInPs(bytes: Uint8Array): number {
   return rates[ROUNDS >> 1] ?? 0
 }
 
-/** From the last byte sent into a PTY to the device event, through port, session and driver; median in ms. */
-async function latencyMs(): Promise<number | undefined> {
-  if (!(await ptyAvailable())) return undefined
-  const base = { clock: systemClock, random: systemRandom, log: silentLogger }
-  const line = await openPtyLine(base)
-  const unhear = line.onData((chunk) => {
-    if (Buffer.from(chunk).toString('latin1').includes('*IDN?')) void line.send(Buffer.from('TDC1\r\n'))
-  })
-  const device = createTdc1Device({
-    ...base,
-    device: line.path,
-    side: 'alice',
-    options: { 'flush-ms': '10000' },
-    io: createNodeIo(base),
-  })
-  const ending = new AbortController()
-  const begun = new Promise<void>((resolve) =>
-    device.state.subscribe(({ state }) => state === 'identified' && resolve()),
-  )
-  const running = device.run(ending.signal)
-  await begun
-  await new Promise((resolve) => setTimeout(resolve, 100))
-  const times: number[] = []
-  for (let i = 1; i <= 200; i++) {
-    const heard = new Promise<number>((resolve) => {
-      const stop = device.subscribe((event) => {
-        if (event.type !== 'tags') return
-        stop()
-        resolve(performance.now())
-      })
-    })
-    const sentMs = performance.now()
-    await line.send(tdc1Bytes([tdc1Word(1_000_000 * i, 1)]))
-    times.push((await heard) - sentMs)
-  }
-  ending.abort()
-  await running
-  unhear()
-  await line.close()
-  times.sort((a, b) => a - b)
-  return times[times.length >> 1]
-}
-
 export async function run(): Promise<Figure[]> {
   const tdc1 = tdc1Stream()
   const raw = speedOf(tdc1, () => new Tdc1Reader())
   const values = speedOf(valueStream(), () => new EventValueReader({ order: 'lowFirst' }))
   const nox = speedOf(noxStream(), () => new NoxReader())
-  const latency = await latencyMs()
   return [
     { name: 'TDC1 records parsed and unwrapped', value: raw.perSecond, unit: 'M records/s' },
     { name: 'TDC1 heap a record', value: raw.bytesPerRecord, unit: 'bytes' },
     { name: 'TDC1 records to device events in ps', value: speedInPs(tdc1), unit: 'M records/s' },
     { name: '64-bit event values parsed and repaired', value: values.perSecond, unit: 'M records/s' },
     { name: 'NOX records parsed and unwrapped', value: nox.perSecond, unit: 'M records/s' },
-    ...(latency === undefined ? [] : [{ name: 'TDC1 last byte to device event', value: latency, unit: 'ms' }]),
   ]
 }
