@@ -48,6 +48,11 @@ export function isNoxRecord(bytes: Uint8Array, at: number): boolean {
   return kind === NOX_DETECTION && ((bytes[at + 5] ?? 0) & 15) === 0 && (bytes[at + 6] ?? 0) >>> 4 > 0
 }
 
+/** Four bytes, least significant first. */
+function wordAt(bytes: Uint8Array, at: number): number {
+  return (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8) | ((bytes[at + 2] ?? 0) << 16) | ((bytes[at + 3] ?? 0) << 24)
+}
+
 /**
  * Streaming reader of NOX records. Patterns are channel numbers; configuration records count as dummies. Bytes between
  * records are passed over until two records in a row fit.
@@ -111,7 +116,9 @@ export class NoxReader implements TagReader {
 
   /** Reads records as long as they fit; at least one. */
   #readRecords(from: number, filled: number, sink: TagSink): number {
-    const { bytes } = this.#staging
+    const { bytes, words } = this.#staging
+    // A record is two words where the stream never slipped.
+    const isAligned = (from & 3) === 0
     const { tally } = this
     const counts = tally.patterns
     const batch = this.#batch
@@ -119,39 +126,39 @@ export class NoxReader implements TagReader {
     let at = from
     let out = batch.count
     let events = 0
+    let beforeLo = this.#lo
+    let beforeHi = this.#hi
+    let wrapsHi = this.#wrapsHi
     for (; at + NOX_RECORD_BYTES <= filled; at += NOX_RECORD_BYTES) {
-      const b5 = bytes[at + 5] ?? 0
-      const b6 = bytes[at + 6] ?? 0
-      if (bytes[at] !== NOX_DETECTION || (b5 & 15) !== 0 || b6 < 16) {
-        if (bytes[at] !== NOX_CONFIGURATION) break
+      const early = isAligned ? (words[at >>> 2] ?? 0) : wordAt(bytes, at)
+      const late = isAligned ? (words[(at >>> 2) + 1] ?? 0) : wordAt(bytes, at + 4)
+      const kind = early & 255
+      if (kind !== NOX_DETECTION || (late & 0x0f00) !== 0 || (late & 0xf0_0000) === 0) {
+        if (kind !== NOX_CONFIGURATION) break
         tally.records += 1
         tally.dummies += 1
         if (tally.dummies === 1) this.eventsBeforeConfiguration = tally.events + events
         continue
       }
-      const channel = (b6 >>> 4) - 1
+      const channel = ((late >>> 20) & 15) - 1
       const lo =
-        (((bytes[at + 3] ?? 0) << 24) |
-          ((bytes[at + 4] ?? 0) << 16) |
-          ((b5 & 0xf0) << 8) |
-          ((b6 & 15) << 8) |
-          (bytes[at + 7] ?? 0)) >>>
+        ((early & 0xff00_0000) | ((late & 0xff) << 16) | (late & 0xf000) | ((late >>> 8) & 0x0f00) | (late >>> 24)) >>>
         0
-      const written = ((bytes[at + 1] ?? 0) << 8) | (bytes[at + 2] ?? 0)
-      let hi = written + this.#wrapsHi
+      const written = (early & 0xff00) | ((early >>> 16) & 0xff)
+      let hi = written + wrapsHi
       events += 1
       counts[channel] = (counts[channel] ?? 0) + 1
       if (channel >= NOX_CHANNELS) {
         tally.invalid += 1
         continue
       }
-      if (hi < this.#hi || (hi === this.#hi && lo < this.#lo)) {
-        if (this.#hi - hi <= WRAP_HI / 2) {
+      if (hi < beforeHi || (hi === beforeHi && lo < beforeLo)) {
+        if (beforeHi - hi <= WRAP_HI / 2) {
           tally.outOfOrder += 1
           continue
         }
         tally.wraps += 1
-        this.#wrapsHi += WRAP_HI
+        wrapsHi += WRAP_HI
         hi += WRAP_HI
       }
       if (out === BATCH) {
@@ -163,12 +170,15 @@ export class NoxReader implements TagReader {
       times[2 * out + 1] = hi
       patterns[out] = channel
       out += 1
-      this.#hi = hi
-      this.#lo = lo
+      beforeHi = hi
+      beforeLo = lo
       if (tally.first === undefined) {
         tally.first = { time: { hi, lo }, writtenTime: { hi: written, lo }, value: undefined, pattern: channel }
       }
     }
+    this.#lo = beforeLo
+    this.#hi = beforeHi
+    this.#wrapsHi = wrapsHi
     tally.records += events
     tally.events += events
     batch.count = out
