@@ -285,7 +285,7 @@ export class Ssh2Link implements TunnelLink {
   }
 
   /**
-   * OpenSSH before 10.1 leaves Nagle's algorithm on: its next small piece waits until the last one is acknowledged, and
+   * OpenSSH before August 2025 leaves Nagle's algorithm on: its next small piece waits until the last one is acknowledged, and
    * where we have nothing to say this machine takes 40 ms for that. A word that wants no answer takes it along.
    */
   #acknowledgeSoon(): void {
