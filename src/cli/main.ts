@@ -15,6 +15,8 @@ process.noDeprecation = true
 const stop = new AbortController()
 let exitCode: number = EXIT.ok
 
+/** Within this the same signal comes again where it is passed on. */
+const SAME_SIGNAL_MS = 500
 /** Longer than any command needs to end in order. */
 const LONGEST_END_MS = 10_000
 
@@ -38,10 +40,15 @@ const env: CliEnvironment = {
   },
 }
 
-// The first signal asks for a clean end; a second one is impatient and gets the abrupt one.
+// The first signal asks for a clean end; a second one is impatient and gets the abrupt one. Programs that start others
+// (npx, timeout) pass on what the terminal told everybody already: that is the first one once more.
+let askedMs = -Infinity
 for (const name of ['SIGINT', 'SIGTERM'] as const) {
   process.on(name, () => {
-    if (stop.signal.aborted) process.exit(128 + (name === 'SIGINT' ? 2 : 15))
+    const nowMs = systemClock.monotonicMs()
+    if (stop.signal.aborted && nowMs - askedMs > SAME_SIGNAL_MS) process.exit(128 + (name === 'SIGINT' ? 2 : 15))
+    if (stop.signal.aborted) return
+    askedMs = nowMs
     stop.abort(new Error(name))
   })
 }

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it } from 'vitest'
 import { EXIT } from '../../src/base/error-codes.js'
-import { killCommands, runCli } from '../support/cli.js'
+import { killCommands, runCli, startCli } from '../support/cli.js'
 
 afterEach(killCommands)
 
@@ -51,6 +51,15 @@ describe('qkd-gw', () => {
     expect(stderr).toMatch(hint)
     expect(stdout).toBe('')
     expect(code).toBe(2)
+  })
+
+  it('ends in order where the signal is passed on to it a second time, as npx does', async () => {
+    const emulator = startCli(['emulate', 'qix', '--json'])
+    await emulator.line('it is there', ({ event }) => (event === 'ready' ? true : undefined))
+    emulator.kill('SIGINT')
+    emulator.kill('SIGTERM')
+    expect(await emulator.ended).toMatchObject({ code: 0, signal: null })
+    expect(emulator.lines().at(-1)).toMatchObject({ event: 'stopped' })
   })
 
   it('ends quietly when its reader has gone away', async () => {
