@@ -48,8 +48,7 @@ describe.concurrent.each(ON_SYSTEM_SSH)('the back end %s', (backend) => {
       sshd.setAuthorizedKeys(
         `restrict,port-forwarding,permitopen="127.0.0.1:${port}",permitopen="127.0.0.1:1",permitopen="localhost:${sshd.port}" ${readFileSync(`${sshd.keyFile}.pub`, 'utf8')}`,
       )
-      // An answer that comes late on a busy machine is not what this is about.
-      const running = runTunnel({ ...sshd.options, backend, timings: { channelTimeoutMs: 60_000 } })
+      const running = runTunnel({ ...sshd.options, backend })
       await running.until('proven')
       const signal = AbortSignal.timeout(60_000)
       const stream = await running.tunnel.dial({ host: '127.0.0.1', port }, signal)

@@ -18,7 +18,8 @@ export const SHORT_TIMINGS: Partial<TunnelTimings> = {
   handshakeTimeoutMs: 3_000,
   authTimeoutMs: 3_000,
   forwardTimeoutMs: 2_000,
-  channelTimeoutMs: 1_500,
+  // Not short: a busy machine takes its time to start the ssh that asks.
+  channelTimeoutMs: 20_000,
   pingTimeoutMs: 1_000,
   keepaliveIntervalMs: 1_000,
   probeIntervalMs: 200,

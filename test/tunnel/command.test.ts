@@ -105,7 +105,7 @@ describe.concurrent('qkd-gw tunnel server-config', () => {
       for (const backend of ['ssh2', 'openssh', 'openssh+ssh2'] as const) {
         const running = runTunnel({ ...sshd.options, backend, sshConfigFile: 'none', remoteListen })
         await running.until('proven')
-        const signal = AbortSignal.timeout(5_000)
+        const signal = AbortSignal.timeout(60_000)
         const control = await running.tunnel.dial({ host: '127.0.0.1', port }, signal)
         control.destroy()
         const elsewhere = running.tunnel.dial({ host: '127.0.0.1', port: port === 9 ? 10 : 9 }, signal)
@@ -132,12 +132,12 @@ describe.concurrent('qkd-gw tunnel server-config', () => {
       await serverWith(sshd, ...listen, '--site-agent', site)
       const shut = runTunnel({ ...sshd.options, remoteListen: { host: '127.0.0.1', port } })
       await shut.until('proven')
-      await expect(shut.tunnel.dial(target, AbortSignal.timeout(5_000))).rejects.toThrow(/does not permit/)
+      await expect(shut.tunnel.dial(target, AbortSignal.timeout(60_000))).rejects.toThrow(/does not permit/)
       await shut.stop()
       await serverWith(sshd, ...listen, '--site-agent', site, '--via-tunnel')
       const open = runTunnel({ ...sshd.options, remoteListen: { host: '127.0.0.1', port } })
       await open.until('proven')
-      const stream = await open.tunnel.dial(target, AbortSignal.timeout(5_000))
+      const stream = await open.tunnel.dial(target, AbortSignal.timeout(60_000))
       expect(String((await once(stream, 'data'))[0])).toBe('agent')
     }),
   )

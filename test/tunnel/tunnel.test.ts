@@ -44,7 +44,7 @@ describe('a tunnel to the embedded sshd', () => {
     const running = runTunnel(bench.options)
     await running.until('proven')
     const { port } = target.address() as net.AddressInfo
-    const stream = await running.tunnel.dial({ host: '127.0.0.1', port }, AbortSignal.timeout(5_000))
+    const stream = await running.tunnel.dial({ host: '127.0.0.1', port }, AbortSignal.timeout(60_000))
     const [text] = (await once(stream, 'data')) as [Buffer]
     expect(text.toString()).toBe('good day')
   })
