@@ -38,11 +38,12 @@ const TRUERNG_BAUD = 3_000_000
 const ROUND_MS = 60
 const ROUNDS = 5
 
-/** Times `work` runs a second, the median of some rounds. */
+/** Times `work` runs a second of this process's CPU time: by the wall clock a busy machine would measure the others. */
 function rateOf(work: () => void): number {
   const rates: number[] = []
   for (let round = 0; round < ROUNDS; round += 1) {
     const startMs = performance.now()
+    const before = process.cpuUsage()
     let runs = 0
     let elapsedMs = 0
     do {
@@ -50,7 +51,8 @@ function rateOf(work: () => void): number {
       runs += 1
       elapsedMs = performance.now() - startMs
     } while (elapsedMs < ROUND_MS)
-    rates.push((runs * 1_000) / elapsedMs)
+    const { user, system } = process.cpuUsage(before)
+    rates.push((runs * 1_000_000) / (user + system))
   }
   rates.sort((a, b) => a - b)
   return rates[Math.floor(ROUNDS / 2)] ?? 0
@@ -82,7 +84,11 @@ function noxFigures(): Figure[] {
   const heapBytes = Math.max(0, process.memoryUsage().heapUsed - heapBefore)
   return [
     { name: 'NOX heap a record', value: heapBytes / records, unit: 'bytes' },
-    { name: 'NOX records parsed and unwrapped', value: (rateOf(decode(false)) * records) / 1e6, unit: 'M records/s' },
+    {
+      name: 'NOX records of 8 KiB transfers parsed',
+      value: (rateOf(decode(false)) * records) / 1e6,
+      unit: 'M records/s',
+    },
     { name: 'NOX records to tags in ps', value: (rateOf(decode(true)) * records) / 1e6, unit: 'M records/s' },
   ]
 }
