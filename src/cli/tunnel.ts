@@ -13,7 +13,9 @@ export async function renderCheck(steps: readonly CheckStep[]): Promise<string> 
   const { default: Table } = await import('cli-table3')
   const { default: pc } = await import('picocolors')
   const paint = { ok: pc.green, doubtful: pc.yellow, failed: pc.red, skipped: pc.dim }
-  const table = new Table({ head: ['step', '', 'found'], colWidths: [25, 8, 84], wordWrap: true, style: { head: [] } })
+  // Its own colours would go into a file as well.
+  const style = { head: [], border: [] }
+  const table = new Table({ head: ['step', '', 'found'], colWidths: [25, 8, 84], wordWrap: true, style })
   for (const step of steps) {
     const remedy = step.remedy === undefined ? '' : `\n→ ${step.remedy}`
     table.push([step.name, paint[step.result](MARKS[step.result]), `${step.found}${remedy}`])

@@ -254,6 +254,7 @@ describe.concurrent('qkd-gw tunnel check', () => {
       expect(exitCode).toBe(11)
       expect(text).toMatch(/FAILED/)
       expect(text).toMatch(/cannot be resolved/)
+      expect(text).toMatch(/^│ name/m)
     }),
   )
 })
