@@ -13,23 +13,28 @@ export const REPLAY_SPEED_OPTION = 'replay-speed'
 const LINE_NAME = 'replay'
 const HEADER_BYTES = 4_096
 
-/** The driver that a wire trace was recorded of; undefined where the file is no trace, is not there or does not say. */
-export function recordedDriver(file: string): string | undefined {
+/** The first line of a wire trace; undefined where the file is none or is not there. */
+function headerOf(file: string): object | undefined {
   const buffer = Buffer.alloc(HEADER_BYTES)
   try {
     const descriptor = openSync(file, 'r')
     try {
       const text = buffer.subarray(0, readSync(descriptor, buffer, 0, HEADER_BYTES, 0)).toString('utf8')
       const header: unknown = JSON.parse(text.split('\n', 1)[0] ?? '')
-      if (typeof header !== 'object' || header === null || !('format' in header) || !('driver' in header))
-        return undefined
-      return header.format === TRACE_FORMAT && typeof header.driver === 'string' ? header.driver : undefined
+      if (typeof header !== 'object' || header === null || !('format' in header)) return undefined
+      return header.format === TRACE_FORMAT ? header : undefined
     } finally {
       closeSync(descriptor)
     }
   } catch {
     return undefined
   }
+}
+
+/** The driver that a wire trace was recorded of; undefined where the file is no trace, is not there or does not say. */
+export function recordedDriver(file: string): string | undefined {
+  const header = headerOf(file)
+  return header !== undefined && 'driver' in header && typeof header.driver === 'string' ? header.driver : undefined
 }
 
 /** `recorded`, `full` or a factor above zero, as a factor. Throws E_CONFIG. */
@@ -45,12 +50,18 @@ export function parseReplaySpeed(text: string, what: string): number {
 
 /**
  * For a device argument `replay:FILE`, a context in which the driver opens a line that says what the device said in that
- * trace; after its end the cable counts as pulled. Any other context is handed back as it is. Throws E_CONFIG.
+ * trace; after its end the cable counts as pulled. Any other context is handed back as it is. Throws E_CONFIG,
+ * and E_FORMAT where the key bytes were masked when it was recorded.
  */
 export function withTraceReplay(context: DriverContext): DriverContext {
   const { device, clock, log } = context
   if (!device.startsWith(REPLAY_PREFIX)) return context
   const file = device.slice(REPLAY_PREFIX.length)
+  const header = headerOf(file)
+  if (header !== undefined && 'masked' in header && header.masked === true)
+    throw new GatewayError('E_FORMAT', `${file}: the key bytes of this trace were masked when it was recorded`, {
+      remedy: 'record it again with --show-keys; it is secret then',
+    })
   const { [REPLAY_SPEED_OPTION]: speedText = 'recorded', ...options } = context.options
   const speed = parseReplaySpeed(speedText, REPLAY_SPEED_OPTION)
   const lines = createMemoryLines()

@@ -279,6 +279,15 @@ describe('a wire trace as a device', () => {
     expect(events).toEqual([1, 2, 3].map((id) => ({ type: 'key', id: BigInt(id), key: key(id) })))
   })
 
+  it('of a key device is refused where its keys were masked when it was recorded', async () => {
+    const file = join(folder, 'masked.trace')
+    await (await createTraceFile(file, { startedUnixMs: 1, path: '/dev/ttyX', driver: 'qix', masked: true })).close()
+    const context = { ...base, side: 'alice' as const, options: {}, io: createNodeIo(base) }
+    expect(() => withTraceReplay({ ...context, device: `replay:${file}` })).toThrow(
+      expect.objectContaining({ code: 'E_FORMAT', remedy: expect.stringContaining('--show-keys') as string }),
+    )
+  })
+
   it('is told from other files by its header', async () => {
     expect(recordedDriver(join(folder, 'text'))).toBeUndefined()
     expect(recordedDriver(join(folder, 'nothing there'))).toBeUndefined()
