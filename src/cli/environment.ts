@@ -10,7 +10,7 @@ export interface CliEnvironment {
   readonly cwd: string
   readonly clock: Clock
   readonly random: Random
-  /** Aborts on SIGINT or SIGTERM. */
+  /** Aborts on SIGINT, SIGTERM or SIGHUP. */
   readonly signal: AbortSignal
   /** The exit code the process ends with, where a command ends well but says more than "done". */
   setExitCode(code: number): void

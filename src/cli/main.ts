@@ -40,15 +40,21 @@ const env: CliEnvironment = {
   },
 }
 
-// The first signal asks for a clean end; a second one is impatient and gets the abrupt one. Programs that start others
+// The first signal asks for a clean end, a closed terminal too; a second one is impatient and gets the abrupt one. Programs that start others
 // (npx, timeout) pass on what the terminal told everybody already: that is the first one once more.
 let askedMs = -Infinity
-for (const name of ['SIGINT', 'SIGTERM'] as const) {
+let terminalIsClosed = false
+for (const [name, number] of [
+  ['SIGINT', 2],
+  ['SIGTERM', 15],
+  ['SIGHUP', 1],
+] as const) {
   process.on(name, () => {
     const nowMs = systemClock.monotonicMs()
-    if (stop.signal.aborted && nowMs - askedMs > SAME_SIGNAL_MS) process.exit(128 + (name === 'SIGINT' ? 2 : 15))
+    if (stop.signal.aborted && nowMs - askedMs > SAME_SIGNAL_MS) process.exit(128 + number)
     if (stop.signal.aborted) return
     askedMs = nowMs
+    terminalIsClosed = name === 'SIGHUP' && [process.stdin, process.stdout, process.stderr].some(({ isTTY }) => isTTY)
     stop.abort(new Error(name))
   })
 }
@@ -61,7 +67,8 @@ whenStarterIsGone(() => stop.abort(new Error('whoever started this is gone')))
 let readerIsGone = false
 for (const output of [process.stdout, process.stderr]) {
   output.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error
+    // EIO: the terminal is closed.
+    if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error
     if (readerIsGone) return
     readerIsGone = true
     stop.abort(new Error('nobody reads the output'))
@@ -103,5 +110,10 @@ try {
 }
 if (readerIsGone) exitCode = EXIT.ok
 process.exitCode = exitCode
+// Node itself aborts where it finds no terminal to give back its settings to: the signal's own way out is not disturbed.
+if (terminalIsClosed) {
+  process.removeAllListeners('SIGHUP')
+  process.kill(process.pid, 'SIGHUP')
+}
 // What a library still holds open (a half-dead socket, a timer) must not keep a finished command from ending.
 setTimeout(() => process.exit(exitCode), 500).unref()

@@ -62,6 +62,14 @@ describe('qkd-gw', () => {
     expect(emulator.lines().at(-1)).toMatchObject({ event: 'stopped' })
   })
 
+  it('ends in order where its terminal is closed', async () => {
+    const emulator = startCli(['emulate', 'qix', '--json'])
+    await emulator.line('it is there', ({ event }) => (event === 'ready' ? true : undefined))
+    emulator.kill('SIGHUP')
+    expect(await emulator.ended).toMatchObject({ code: 0, signal: null })
+    expect(emulator.lines().at(-1)).toMatchObject({ event: 'stopped' })
+  })
+
   it('ends quietly when its reader has gone away', async () => {
     const main = fileURLToPath(new URL('dist/src/cli/main.js', root))
     const child = spawn('sh', ['-c', '"$0" "$1" config schema | head -c 10; exit 0', process.execPath, main])
