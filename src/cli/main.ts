@@ -40,8 +40,9 @@ const env: CliEnvironment = {
   },
 }
 
-// The first signal asks for a clean end, a closed terminal too; a second one is impatient and gets the abrupt one. Programs that start others
-// (npx, timeout) pass on what the terminal told everybody already: that is the first one once more.
+// The first signal asks for a clean end, a closed terminal too; a second one is impatient and gets the abrupt one.
+// Programs that start others (npx, timeout) pass on what the terminal told everybody already: that is the first one once
+// more.
 let askedMs = -Infinity
 let terminalIsClosed = false
 for (const [name, number] of [
