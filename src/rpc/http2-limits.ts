@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream'
 import type { Server } from '@grpc/grpc-js'
 import type { Clock } from '../base/clock.js'
 import type { Logger } from '../observe/log.js'
+import { DEFAULT_ABSENCE_BOUNDS, endWhenAbsent, type AbsenceBounds } from './absent-callers.js'
 
 /** Window of an HTTP/2 stream and connection of a caller that we know, bytes. */
 export const WIDE_WINDOW_BYTES = 4 * 1024 * 1024
@@ -22,6 +23,7 @@ export interface Http2Bounds {
    * `STRANGER_WINDOW_BYTES`.
    */
   readonly wideStrangers: number
+  readonly absence: AbsenceBounds
 }
 
 export const DEFAULT_HTTP2_BOUNDS: Http2Bounds = {
@@ -29,6 +31,7 @@ export const DEFAULT_HTTP2_BOUNDS: Http2Bounds = {
   bytesInFlight: { known: 128 * 1024 * 1024, stranger: 16 * 1024 * 1024 },
   strangerRequestBytes: 1_200_000,
   wideStrangers: 8,
+  absence: DEFAULT_ABSENCE_BOUNDS,
 }
 
 /** In force while grpc-js takes one connection over. */
@@ -81,6 +84,14 @@ function internalsOf(server: Server): ServerInternals | undefined {
     createHttp2Server: (credentials) => create.call(server, credentials) as http2.Http2Server,
     commonServerOptions: options,
   }
+}
+
+/**
+ * Until its stack is asked for, an error holds the objects of every frame: here the native session, which holds the settings
+ * that a stranger never acknowledged, which hold all of the connection and, through the session, the error.
+ */
+function forgetFrames(error: Error): void {
+  void error.stack
 }
 
 const noMeter: RequestMeter = { release: () => {} }
@@ -167,6 +178,8 @@ export function limitHttp2(server: Server, bounds: Http2Bounds, clock: Pick<Cloc
     }
     http2Server.on('session', (session) => {
       present = session
+      session.once('error', forgetFrames)
+      endWhenAbsent(session, clock, bounds.absence, () => open)
       if (knows) session.setLocalWindowSize(WIDE_WINDOW_BYTES)
       else if (becameKnown(session)) trust()
       else if (giveBack !== undefined) session.setLocalWindowSize(STRANGER_WINDOW_BYTES)

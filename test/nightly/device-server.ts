@@ -6,6 +6,7 @@
  *   watched       GetLinkStatus streams opened and left
  * Exit code 0 only if all bounds held. Options: --attempts 100000 --kills 1000 --watches 10000
  */
+import { once } from 'node:events'
 import * as http2 from 'node:http2'
 import { parseArgs } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
@@ -41,15 +42,23 @@ async function heapBytes(): Promise<number> {
 
 async function attempt(device: DeviceUnderTest, n: number): Promise<void> {
   const stranger = { host: `203.0.${(n >> 8) & 255}.${n & 255}`, port: 1 }
-  if (n % 5 === 0) {
+  if (n % 6 === 0) {
     const socket = await connectTo(device.address)
     socket.on('error', () => {})
     socket.resetAndDestroy()
     return
   }
   const [near, far] = duplexPair()
-  device.server.inject(far, n % 5 === 1 ? undefined : stranger)
-  if (n % 5 === 2) {
+  device.server.inject(far, n % 6 === 1 ? undefined : stranger)
+  if (n % 6 === 2) {
+    near.destroy()
+    return
+  }
+  if (n % 6 === 5) {
+    // Speaks something else, and leaves as soon as it is told to.
+    near.resume()
+    near.write('GET / HTTP/1.1\r\nHost: you\r\n\r\n')
+    await once(near, 'end')
     near.destroy()
     return
   }
@@ -57,7 +66,7 @@ async function attempt(device: DeviceUnderTest, n: number): Promise<void> {
   client.on('error', () => {})
   const call = client.request({
     ':method': 'POST',
-    ':path': n % 5 === 3 ? '/qkdgw.probe.v1.Probe/Echo' : '/cqp.remote.IDevice/WaitForSession',
+    ':path': n % 6 === 3 ? '/qkdgw.probe.v1.Probe/Echo' : '/cqp.remote.IDevice/WaitForSession',
     'content-type': 'application/grpc',
     te: 'trailers',
   })
@@ -69,7 +78,7 @@ async function attempt(device: DeviceUnderTest, n: number): Promise<void> {
   call.resume()
   // A message that says it is longer than what comes: never whole, and its stream is never ended.
   call.write(Buffer.from([0, 0, 1, 0, 0, 1, 2, 3]))
-  if (n % 5 === 3) setImmediate(() => client.destroy())
+  if (n % 6 === 3) setImmediate(() => client.destroy())
   await over
   client.destroy()
 }

@@ -4,7 +4,9 @@ import { Server, status as Status } from '@grpc/grpc-js'
 import { afterEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/base/clock.js'
 import { createLogger, silentLogger } from '../../src/observe/log.js'
-import { PassThrough } from 'node:stream'
+import { PassThrough, type Duplex } from 'node:stream'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { unary } from '../../src/rpc/bridge.js'
 import { IDevice } from '../../src/rpc/gen/cqp/remote/device_pb.js'
 import { Probe } from '../../src/rpc/gen/qkdgw/probe/v1/probe_pb.js'
@@ -14,6 +16,7 @@ import {
   STRANGER_WINDOW_BYTES,
   WIDE_WINDOW_BYTES,
 } from '../../src/rpc/http2-limits.js'
+import { ManualClock } from '../drivers/support/manual-clock.js'
 import { connectTo, duplexPair, soon, startDevice, type DeviceUnderTest } from './support/device.js'
 
 let device: DeviceUnderTest | undefined
@@ -62,6 +65,12 @@ const closing = (stream: http2.ClientHttp2Stream): Promise<void> =>
 /** The first bytes of a message of `length` bytes. */
 const prefix = (length: number): Buffer =>
   Buffer.from([0, length >>> 24, (length >>> 16) & 255, (length >>> 8) & 255, length & 255])
+
+const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
+const garbledHeaders = Buffer.from('000005010400000001ffffffffff', 'hex')
+
+setFlagsFromString('--expose-gc')
+const collect = runInNewContext('gc') as () => void
 
 describe('windows', () => {
   it('are wide for who is known and for the first few strangers, and as they were for the rest', async () => {
@@ -216,6 +225,64 @@ describe('under load', () => {
     await once(socket, 'close')
     const under = device
     await eventually(() => under.server.counts().open === 0)
+  })
+
+  it.each([
+    ['HTTP/1.1', Buffer.from('GET / HTTP/1.1\r\nHost: you\r\n\r\n')],
+    ['TLS', Buffer.from('16030100c8010000c40303010203040506', 'hex')],
+    ['SSH', Buffer.from('SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n')],
+    ['a GOAWAY', Buffer.concat([preface, Buffer.from('0000080700000000000000000000000001', 'hex')])],
+    ['settings out of range', Buffer.concat([preface, Buffer.from('0000060400000000000004ffffffff', 'hex')])],
+  ])('nothing is kept of strangers who speak %s', async (_, words) => {
+    device = await startDevice()
+    const under = device
+    const kept: WeakRef<Duplex>[] = []
+    const speak = async (): Promise<void> => {
+      const [near, far] = duplexPair()
+      kept.push(new WeakRef(far))
+      under.server.inject(far, stranger)
+      near.resume()
+      near.write(words)
+      await once(near, 'end')
+      near.destroy()
+    }
+    for (let n = 0; n < 20; n += 1) await speak()
+    await eventually(() => {
+      collect()
+      // What is made once may hold the last one.
+      return kept.filter((one) => one.deref() !== undefined).length <= 1
+    })
+  })
+
+  it('a caller that is gone without a word is asked, and its place is free then; an answer or an open call keeps it', async () => {
+    const clock = new ManualClock()
+    device = await startDevice({}, { clock })
+    const under = device
+    // nghttp2 ends this by itself, without a word to anybody: headers that are none.
+    const gone = await connectTo(under.address)
+    gone.on('error', () => {})
+    gone.write(Buffer.concat([preface, Buffer.from('000000040000000000', 'hex'), garbledHeaders]))
+    await once(gone, 'data')
+    gone.destroy()
+    const { client } = await under.channel()
+    const [near, far] = duplexPair()
+    under.server.inject(far, site)
+    const deaf = http2.connect('http://device', { createConnection: () => near })
+    deaf.on('error', () => {})
+    const call = openCall(deaf, '/cqp.remote.IDevice/GetLinkStatus')
+    call.end(prefix(0))
+    await once(call, 'response')
+    // Nothing reaches it from here on, no ping either.
+    near.push = () => true
+    const { askEveryMs, answerWithinMs } = DEFAULT_HTTP2_BOUNDS.absence
+    for (let n = 0; n < 3; n += 1) {
+      await clock.advance(askEveryMs)
+      // The answer to the ping comes before that of the call.
+      await unary(client, IDevice.method.endSession, {}, soon())
+      await clock.advance(answerWithinMs)
+    }
+    expect(under.server.counts().open).toBe(2)
+    deaf.destroy()
   })
 
   it('two thousand attempts of every kind leave nothing behind', async () => {
