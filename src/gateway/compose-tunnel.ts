@@ -40,6 +40,7 @@ export function tunnelOptions(
     remoteListen: tunnel.remoteListen,
     controlAddress: tunnel.controlAddress,
     requirePostQuantum: section.requirePostQuantum ?? false,
+    spareConnection: section.spareConnection ?? false,
     jump: tunnel.jump,
     proxy: section.proxy,
     ways,

@@ -50,6 +50,10 @@ export class AutoBackend implements TunnelBackend {
     return this.#choice
   }
 
+  get chosen(): TunnelBackend {
+    return this.#chosen
+  }
+
   reconsider(): void {
     this.#lookAgainAtMs = 0
   }

@@ -52,6 +52,8 @@ export interface TunnelBackend {
   readonly choice?: { readonly why: string; readonly lacks: string | undefined } | undefined
   /** Of an automatic choice: it is made anew with the next connection. */
   reconsider?(): void
+  /** Of an automatic choice: what it chose last. */
+  readonly chosen?: TunnelBackend
   /** Connects and logs in. Rejects with a GatewayError; nothing is left behind then. */
   connect(taker: LinkTaker, signal: AbortSignal): Promise<TunnelLink>
 }

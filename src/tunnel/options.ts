@@ -53,6 +53,11 @@ export interface TunnelTimings {
   sleepGapMs: number
   /** Whole time to give the listener back and to close. */
   stopTimeoutMs: number
+  /** A spare connection is made so long after the first proof, and again so long after it was lost, doubling to the second. */
+  spareAfterMs: number
+  spareMaxMs: number
+  /** A spare that has not answered by then is not used. */
+  sparePingMs: number
 }
 
 export const DEFAULT_TIMINGS: TunnelTimings = {
@@ -82,6 +87,9 @@ export const DEFAULT_TIMINGS: TunnelTimings = {
   waitBeforeOtherPortMs: 60_000,
   sleepGapMs: 4_000,
   stopTimeoutMs: 1_800,
+  spareAfterMs: 5_000,
+  spareMaxMs: 300_000,
+  sparePingMs: 1_000,
 }
 
 /** Ways out where the wanted port is held; taken in the order of the list. */
@@ -112,6 +120,8 @@ export interface TunnelOptions {
   readonly mayChangePort?: () => boolean
   /** Asked for before `remoteListen.port` where the ways allow it: what was registered last. */
   readonly lastPort?: number | undefined
+  /** Keeps a second connection, logged in and without a listener, for when the first is reset. */
+  readonly spareConnection?: boolean
   /** More connections at once are refused. */
   readonly maxForwardedConnections?: number
   readonly timings?: Partial<TunnelTimings>

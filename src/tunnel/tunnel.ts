@@ -8,7 +8,7 @@ import { createBackend } from './backends.js'
 import { HostAddresses } from './host-addresses.js'
 import { checkPins } from './host-key.js'
 import { loadIdentities, stampOf, stampOfAgent, type Identities, type KeyCache } from './identities.js'
-import type { TunnelBackend, TunnelLink } from './link.js'
+import type { LinkTaker, TunnelBackend, TunnelLink } from './link.js'
 import { acquireListener, controlAddressOf, describeListener, listenerBefore } from './listener.js'
 import { Nudge } from './nudge.js'
 import { DEFAULT_TIMINGS, type TunnelOptions, type TunnelTimings } from './options.js'
@@ -16,6 +16,7 @@ import { LARGE_REMEDY, ProofKeeper } from './proof-keeper.js'
 import { createRetrySchedule } from './retry.js'
 import { formatServerAddress } from './server-address.js'
 import { watchForSleep } from './sleep-watch.js'
+import { Spare } from './spare.js'
 
 /** How often a wait for a better key looks whether the files changed. */
 const LOOK_AT_FILES_MS = 2_000
@@ -41,6 +42,14 @@ class SupervisedTunnel implements Tunnel {
   readonly #hosts: HostAddresses
   readonly #proof: ProofKeeper
   readonly #backend: TunnelBackend
+  /** Undefined: none is wanted. */
+  readonly #spare: Spare | undefined
+  readonly #taker: LinkTaker = {
+    accepts: () => this.#listeners.size > 0,
+    take: (connection) => this.#take(connection),
+  }
+  /** Monotonic ms of the last proof. */
+  #provenAtMs = Number.NEGATIVE_INFINITY
   readonly #keyCache: KeyCache = new Map()
   readonly #listeners = new Set<(connection: ForwardedConnection) => void>()
   readonly #counts = { attempts: 0, connections: 0, losses: 0, forwarded: 0 }
@@ -81,6 +90,18 @@ class SupervisedTunnel implements Tunnel {
       this.#timings,
       () => this.#loadIdentities(),
     )
+    if (options.spareConnection === true) {
+      this.#spare = new Spare({
+        connect: (signal) => (this.#backend.chosen ?? this.#backend).connect(this.#taker, signal),
+        timings: this.#timings,
+        options,
+      })
+    }
+    this.#cell.subscribe(({ state }) => {
+      if (state !== 'proven') return
+      this.#provenAtMs = options.clock.monotonicMs()
+      this.#spare?.want()
+    })
   }
 
   get state(): ReadonlyCell<TunnelState> {
@@ -144,6 +165,7 @@ class SupervisedTunnel implements Tunnel {
       ...connected,
       ...this.#counts,
       ...this.#proof.counts,
+      ...(this.#spare === undefined ? {} : { spareConnection: this.#spare.describe(), sparesUsed: this.#spare.used }),
       lastReason: this.#lastReason,
     }
   }
@@ -166,6 +188,7 @@ class SupervisedTunnel implements Tunnel {
     const { state } = this.#cell.value
     // A fresh connection: sshd reads its settings for new ones only.
     if (state === 'listening' || state === 'degraded') this.#link?.destroy('an operator asked for a new connection')
+    void this.#spare?.drop('an operator asked for new connections')
     this.#backend.reconsider?.()
     this.#operator.nudge()
     this.#nudge.nudge()
@@ -178,6 +201,9 @@ class SupervisedTunnel implements Tunnel {
       gapMs: this.#timings.sleepGapMs,
       onDoubt: (reason) => this.#doubt(reason),
     })
+    let spareGone: Promise<void> | undefined
+    const endSpare = (): void => void (spareGone ??= this.#spare?.drop('the tunnel is stopping'))
+    signal.addEventListener('abort', endSpare, { once: true })
     try {
       await this.#loadIdentities()
       await this.#connectForEver(signal)
@@ -193,6 +219,8 @@ class SupervisedTunnel implements Tunnel {
       }
     } finally {
       watch.stop()
+      endSpare()
+      await spareGone
     }
     this.#cell.set({ state: 'stopped' })
   }
@@ -250,13 +278,7 @@ class SupervisedTunnel implements Tunnel {
     this.#cell.set({ state: 'connecting', attempt: this.#counts.attempts, reason })
     let link: TunnelLink
     try {
-      link = await this.#backend.connect(
-        {
-          accepts: () => this.#listeners.size > 0,
-          take: (connection) => this.#take(connection),
-        },
-        signal,
-      )
+      link = (await this.#spareLink()) ?? (await this.#backend.connect(this.#taker, signal))
     } catch (error) {
       return asGatewayError(error)
     }
@@ -292,6 +314,19 @@ class SupervisedTunnel implements Tunnel {
       this.#link = undefined
       await this.#giveUp(link)
     }
+  }
+
+  /** Only after a connection that was good until its end: what is wrong with the server shows on fresh connections. */
+  async #spareLink(): Promise<TunnelLink | undefined> {
+    const { probeIntervalMs, probeTimeoutMs } = this.#timings
+    const provenForMs = this.options.clock.monotonicMs() - this.#provenAtMs
+    if (provenForMs > probeIntervalMs + probeTimeoutMs) {
+      void this.#spare?.drop('the first connection is being made')
+      return undefined
+    }
+    const link = await this.#spare?.take()
+    if (link !== undefined) this.options.log.info({ address: link.address }, 'the spare connection takes over')
+    return link
   }
 
   async #useLink(link: TunnelLink, signal: AbortSignal): Promise<void> {

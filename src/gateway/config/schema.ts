@@ -61,6 +61,10 @@ export const tunnelSection = z.strictObject({
   anyPort: z.boolean().optional().describe('As a last way out let the server choose a port, and register anew'),
   controlAddress: hostPort.optional().describe('What to register instead of the listener as seen from here'),
   requirePostQuantum: z.boolean().optional().describe('Refuse a tunnel without a post-quantum key exchange'),
+  spareConnection: z
+    .boolean()
+    .optional()
+    .describe('Keep a second connection ready for when the first is reset (default: no)'),
   jumpHost: text.optional().describe('user@host:port to go through'),
   proxy: text.optional().describe('http://host:port or socks5://host:port to go through'),
   probeIntervalMs: ms.optional(),

@@ -1,0 +1,125 @@
+/** A second connection, logged in and without a listener, for the moment in which the first is cut off. */
+import { createBackoff, type Backoff } from '../base/backoff.js'
+import { sleep } from '../base/clock.js'
+import { messageOf } from '../base/errors.js'
+import type { TunnelLink } from './link.js'
+import type { TunnelOptions, TunnelTimings } from './options.js'
+
+export interface SpareParts {
+  /** Connects and logs in. */
+  readonly connect: (signal: AbortSignal) => Promise<TunnelLink>
+  readonly timings: Pick<
+    TunnelTimings,
+    'spareAfterMs' | 'spareMaxMs' | 'sparePingMs' | 'stopTimeoutMs' | 'resetAfterProvenMs'
+  >
+  readonly options: Pick<TunnelOptions, 'clock' | 'random' | 'log'>
+}
+
+type SpareState =
+  /** None is wanted. */
+  | { state: 'off' }
+  /** Being made, or waited with. */
+  | { state: 'making'; stop: AbortController }
+  | { state: 'ready'; link: TunnelLink }
+
+/**
+ * What a new login takes (0.3 s with the system's ssh) is spent before it is needed. It helps where one connection is
+ * reset and the way to the server is still there; where it is not, the spare is as dead as the first.
+ */
+export class Spare {
+  readonly #backoff: Backoff
+  #now: SpareState = { state: 'off' }
+  #lastReason = ''
+  #used = 0
+
+  constructor(private readonly parts: SpareParts) {
+    const { spareAfterMs, spareMaxMs } = parts.timings
+    this.#backoff = createBackoff({ firstMs: spareAfterMs, maxMs: spareMaxMs }, parts.options.random)
+  }
+
+  /** Why there is none; `ready` where there is one. */
+  describe(): string {
+    if (this.#now.state === 'ready') return 'ready'
+    return this.#lastReason === '' ? 'not yet' : `none: ${this.#lastReason}`
+  }
+
+  /** How many took over so far. */
+  get used(): number {
+    return this.#used
+  }
+
+  /** Makes one, and another whenever it is lost, until it is taken or dropped. */
+  want(): void {
+    if (this.#now.state !== 'off') return
+    const stop = new AbortController()
+    this.#now = { state: 'making', stop }
+    void this.#make(stop.signal)
+  }
+
+  /**
+   * The spare, if there is one and it has just answered a question of ours: nobody waits for a dead one longer than
+   * `sparePingMs`. None is made from here on until the next `want`.
+   */
+  async take(): Promise<TunnelLink | undefined> {
+    const now = this.#now
+    if (now.state !== 'ready') {
+      await this.drop('the first connection is being made')
+      return undefined
+    }
+    this.#now = { state: 'off' }
+    this.#backoff.reset()
+    if (await now.link.ping(this.parts.timings.sparePingMs)) {
+      this.#used += 1
+      return now.link
+    }
+    this.#lastReason = 'it no longer answered when it was needed'
+    now.link.destroy(this.#lastReason)
+    return undefined
+  }
+
+  /** Gives it up; resolves, within the time for a stop, once it is closed. */
+  async drop(reason: string): Promise<void> {
+    const now = this.#now
+    this.#now = { state: 'off' }
+    if (now.state === 'making') now.stop.abort()
+    if (now.state !== 'ready') return
+    this.#lastReason = reason
+    await now.link.end(this.parts.timings.stopTimeoutMs)
+  }
+
+  async #make(signal: AbortSignal): Promise<void> {
+    const { connect, options } = this.parts
+    while (!signal.aborted) {
+      try {
+        await sleep(options.clock, this.#backoff.nextMs(), signal)
+        const link = await connect(signal)
+        if (signal.aborted) return void link.end(this.parts.timings.stopTimeoutMs)
+        return this.#keep(link)
+      } catch (error) {
+        if (signal.aborted) return
+        this.#failed(messageOf(error))
+      }
+    }
+  }
+
+  #keep(link: TunnelLink): void {
+    const { timings } = this.parts
+    const { clock, log } = this.parts.options
+    this.#now = { state: 'ready', link }
+    log.info({ address: link.address }, 'a spare connection to the server stands by')
+    const sinceMs = clock.monotonicMs()
+    void link.closed.then((why) => {
+      if (this.#now.state !== 'ready' || this.#now.link !== link) return
+      if (clock.monotonicMs() - sinceMs >= timings.resetAfterProvenMs) this.#backoff.reset()
+      this.#now = { state: 'off' }
+      this.#failed(why)
+      this.want()
+    })
+  }
+
+  #failed(reason: string): void {
+    const isNew = reason !== this.#lastReason
+    this.#lastReason = reason
+    if (isNew) this.parts.options.log.warn(`no spare connection to the server: ${reason}`)
+  }
+}
