@@ -21,7 +21,8 @@ import { downSpeed, upSpeed } from './support/tunnel-streams.js'
 const OURS = ['ssh2', 'openssh', 'openssh+ssh2'] as const
 /** `ssh -R in ssh -W`: what `openssh+ssh2` does, done by two plain ssh. */
 type Theirs = 'ssh -R' | 'ssh -R in ssh -W' | 'autossh'
-type Name = TunnelBackendName | 'ssh2, default windows' | Theirs
+type WithSpare = `${TunnelBackendName} with a spare`
+type Name = TunnelBackendName | 'ssh2, default windows' | WithSpare | Theirs
 type Ours = Exclude<Name, Theirs>
 const ROUND_TRIPS_MS = [0, 20, 100] as const
 const WARM_UP_ROUNDS = 300
@@ -42,6 +43,14 @@ interface Path {
   readonly pids: readonly number[]
   /** Wall times (Unix ms) and states of ours; of autossh the times at which its listener stood again. */
   readonly seen: { atMs: number; state: string }[]
+}
+
+const hasSpare = (name: Name): name is WithSpare => name.endsWith(' with a spare')
+
+/** The back end of one of ours. */
+function backendOf(name: Ours): TunnelBackendName {
+  const backend = OURS.find((one) => name === one || name === `${one} with a spare`)
+  return backend ?? 'ssh2'
 }
 
 function childrenOf(pid: number): number[] {
@@ -86,14 +95,14 @@ class Bench {
     return new Bench(sshd, relays, ports)
   }
 
-  /** `delay`, `reset` or `stop` (in silence) on the way of one path. */
+  /** `delay`, `reset` (all connections, or the oldest) or `stop` (in silence) on the way of one path. */
   relay(path: Path, what: string): void {
     const [verb = '', ...rest] = what.split(' ')
     this.relays.stdin?.write(`${[verb, path.relay, ...rest].join(' ')}\n`)
   }
 
   async add(name: Name): Promise<Path> {
-    const isOurs = name === 'ssh2, default windows' || OURS.some((own) => own === name)
+    const isOurs = name === 'ssh2, default windows' || hasSpare(name) || OURS.some((own) => own === name)
     const path = isOurs ? await this.#ours(name as Ours) : await this.#theirs(name as Theirs)
     this.paths.push(path)
     return path
@@ -106,13 +115,14 @@ class Bench {
     const options = {
       ...this.sshd.options,
       server: { ...this.sshd.options.server, port: this.ports[relay] },
-      backend: defaultWindows ? 'ssh2' : name,
+      backend: backendOf(name),
+      spareConnection: hasSpare(name),
       // Past the relay: what is inside crosses the line once, within what is outside.
       innerTarget: { host: 'localhost', port: this.sshd.port },
       remoteListen: { host: '127.0.0.1', port },
       defaultWindows,
       // Each reset of a row is met like the first one after a quiet minute.
-      timings: { resetAfterProvenMs: 0 },
+      timings: { resetAfterProvenMs: 0, spareAfterMs: 500 },
     }
     const child = program('tunnel-child.ts', JSON.stringify(options))
     const seen: Path['seen'] = []
@@ -274,22 +284,57 @@ async function resetFigures(bench: Bench): Promise<Figure[]> {
   const figures: Figure[] = []
   for (const path of bench.paths) {
     const times: number[] = []
+    let lastMs = 0
     for (let round = 0; round < RESETS; round += 1) {
+      if (hasSpare(path.name)) await untilSeen(path, lastMs, (state) => state === 'spare')
       const startMs = Date.now()
-      bench.relay(path, 'reset')
+      bench.relay(path, hasSpare(path.name) ? 'reset oldest' : 'reset')
       if (path.name !== 'autossh') await untilSeen(path, startMs, (state) => state !== 'proven')
-      times.push((await untilSeen(path, startMs, (state) => state === 'proven')) - startMs)
+      lastMs = await untilSeen(path, startMs, (state) => state === 'proven')
+      times.push(lastMs - startMs)
       // Long enough that each comes as a surprise, not as one failure of a row.
       await pause(1_500)
     }
     figures.push({
-      name: `${path.name}: proven again after a reset`,
+      name: `${path.name}: proven again after a reset${hasSpare(path.name) ? ' of the connection that carried' : ''}`,
       value: median(times),
       unit: 'ms',
       note: `median of ${RESETS}, the longest ${Math.max(...times)}`,
     })
   }
   return figures
+}
+
+/** What no tunnel over a new process of the system's ssh can do without: from its start to its listener. */
+async function freshFigure(bench: Bench): Promise<Figure> {
+  const { user, keyFile, knownHosts, port } = bench.sshd
+  const times: number[] = []
+  for (let round = 0; round < RESETS; round += 1) {
+    const forward = `127.0.0.1:${await freePort()}:127.0.0.1:1`
+    const startMs = performance.now()
+    const child = spawn(
+      'ssh',
+      [
+        ...['-v', '-N', '-F', 'none', '-i', keyFile, '-o', 'BatchMode=yes', '-o', `UserKnownHostsFile=${knownHosts}`],
+        ...['-o', 'IdentitiesOnly=yes', '-p', String(port), '-R', forward, `${user}@localhost`],
+      ],
+      { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, SSH_AUTH_SOCK: undefined } },
+    )
+    onCleanup(() => void child.kill('SIGKILL'))
+    for await (const line of createInterface({ input: child.stderr })) {
+      if (!line.includes('remote forward success')) continue
+      times.push(performance.now() - startMs)
+      break
+    }
+    child.kill('SIGKILL')
+    await pause(300)
+  }
+  return {
+    name: 'ssh -R: a new one, from its start to its listener',
+    value: median(times),
+    unit: 'ms',
+    note: `median of ${times.length}`,
+  }
 }
 
 async function silentFigures(bench: Bench): Promise<Figure[]> {
@@ -341,15 +386,25 @@ async function recovery(): Promise<Figure[]> {
     function resets() {
       return resetFigures(bench)
     },
+    async function freshStarts() {
+      return [await freshFigure(bench)]
+    },
     function silentCuts() {
       return silentFigures(bench)
     },
   ])
 }
 
+async function spares(): Promise<Figure[]> {
+  const names: WithSpare[] = ['ssh2 with a spare', 'openssh with a spare', 'openssh+ssh2 with a spare']
+  const bench = await Bench.start(names.length)
+  for (const name of names) await bench.add(name)
+  return resetFigures(bench)
+}
+
 export async function run(): Promise<Figure[]> {
   try {
-    return await inTurn([steady, recovery])
+    return await inTurn([steady, recovery, spares])
   } finally {
     await cleanUp()
   }

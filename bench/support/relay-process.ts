@@ -1,4 +1,4 @@
-/** Relays to one port, each line `NAME` of stdin for one of them: `delay MS`, `reset`, `stop`. Prints their ports. */
+/** Relays to one port, each line `NAME` of stdin for one of them: `delay MS`, `reset`, `reset oldest`, `stop`. Prints their ports. */
 import { createInterface } from 'node:readline'
 import { startRelay } from '../../src/standin/relay.js'
 
@@ -11,6 +11,6 @@ createInterface({ input: process.stdin }).on('line', (line) => {
   const [what = '', index = '0', value = '0'] = line.split(' ')
   const relay = relays[Number(index)]
   if (what === 'delay') relay?.delay(Number(value))
-  else if (what === 'reset') relay?.reset()
+  else if (what === 'reset') relay?.reset(value === 'oldest' ? 'oldest' : 'all')
   else if (what === 'stop') relay?.stop('present')
 })

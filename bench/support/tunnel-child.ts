@@ -1,6 +1,7 @@
 /**
  * The device end of one tunnel as a process: the gateway's gRPC server with two streams for measuring, behind a tunnel of
- * ours or (`backend` absent) on a local port alone. Prints a JSON line for each state of the tunnel.
+ * ours or (`backend` absent) on a local port alone. Prints a JSON line for each state of the tunnel,
+ * and `spare` each time a spare connection stands by.
  */
 import { createServer } from 'node:net'
 import { Server, ServerCredentials, type ServerDuplexStream, type ServerWritableStream } from '@grpc/grpc-js'
@@ -16,7 +17,7 @@ import { BENCH_SERVICE, MESSAGE_BYTES } from './tunnel-streams.js'
 
 type Given = Pick<
   TunnelOptions,
-  'server' | 'backend' | 'identityFiles' | 'knownHostsFiles' | 'remoteListen' | 'innerTarget'
+  'server' | 'backend' | 'identityFiles' | 'knownHostsFiles' | 'remoteListen' | 'innerTarget' | 'spareConnection'
 > & {
   /** grpc-js's own server with its own windows in place of the gateway's. */
   defaultWindows?: boolean
@@ -81,6 +82,14 @@ else {
     tunnel.onConnection(({ stream }) => injector.injectConnection(stream))
   } else tunnel.onConnection(({ stream, originator }) => device.inject(stream, originator))
   tunnel.state.subscribe((state) => say({ kind: 'state', atMs: Date.now(), ...state }))
+  if (given.spareConnection === true) {
+    let before = 'none'
+    setInterval(() => {
+      const now = String(tunnel.facts()['spareConnection'])
+      if (now === 'ready' && before !== now) say({ kind: 'state', atMs: Date.now(), state: 'spare' })
+      before = now
+    }, 20)
+  }
   await tunnel.run(new AbortController().signal)
 }
 // Never ends by itself.

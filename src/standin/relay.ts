@@ -15,8 +15,8 @@ export interface Relay {
   stop(which: 'all' | 'present'): void
   /** Everything passes again. What was held back is delivered first, as TCP would. */
   pass(): void
-  /** Resets every connection; both ends see ECONNRESET. */
-  reset(): void
+  /** Resets every connection, or the one that was made first; both ends see ECONNRESET. */
+  reset(which?: 'all' | 'oldest'): void
   /** Ends present connections and refuses new ones (`true`), or takes them again. */
   refuse(on: boolean): void
   /** One-way delay for all that passes from now on. */
@@ -150,8 +150,8 @@ export async function startRelay(target: RelayTarget, host = '127.0.0.1'): Promi
   })
   const bound = server.address()
   if (typeof bound !== 'object' || bound === null) throw new Error('the relay has no address')
-  const destroyAll = (how: (socket: net.Socket) => void): void => {
-    for (const [near, { far }] of [...pairs]) for (const socket of [near, far]) how(socket)
+  const destroyAll = (how: (socket: net.Socket) => void, most = pairs.size): void => {
+    for (const [near, { far }] of [...pairs].slice(0, most)) for (const socket of [near, far]) how(socket)
   }
 
   return {
@@ -166,7 +166,7 @@ export async function startRelay(target: RelayTarget, host = '127.0.0.1'): Promi
       stopNew = false
       for (const { directions } of pairs.values()) for (const one of directions) one.setStopped(false)
     },
-    reset: () => destroyAll((socket) => socket.resetAndDestroy()),
+    reset: (which = 'all') => destroyAll((socket) => socket.resetAndDestroy(), which === 'all' ? pairs.size : 1),
     refuse(on) {
       refusing = on
       if (on) destroyAll((socket) => socket.resetAndDestroy())
