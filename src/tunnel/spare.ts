@@ -1,7 +1,7 @@
 /** A second connection, logged in and without a listener, for the moment in which the first is cut off. */
 import { createBackoff, type Backoff } from '../base/backoff.js'
 import { sleep } from '../base/clock.js'
-import { messageOf } from '../base/errors.js'
+import { GatewayError, messageOf } from '../base/errors.js'
 import type { TunnelLink } from './link.js'
 import type { TunnelOptions, TunnelTimings } from './options.js'
 
@@ -10,7 +10,7 @@ export interface SpareParts {
   readonly connect: (signal: AbortSignal) => Promise<TunnelLink>
   readonly timings: Pick<
     TunnelTimings,
-    'spareAfterMs' | 'spareMaxMs' | 'sparePingMs' | 'stopTimeoutMs' | 'resetAfterProvenMs'
+    'spareAfterMs' | 'spareMaxMs' | 'sparePingMs' | 'stopTimeoutMs' | 'resetAfterProvenMs' | 'bannedMaxMs'
   >
   readonly options: Pick<TunnelOptions, 'clock' | 'random' | 'log'>
 }
@@ -21,6 +21,8 @@ type SpareState =
   /** Being made, or waited with. */
   | { state: 'making'; stop: AbortController }
   | { state: 'ready'; link: TunnelLink }
+  /** What is wrong does not mend by itself; asking again could have us shut out. */
+  | { state: 'refused' }
 
 /**
  * What a new login takes (0.3 s with the system's ssh) is spent before it is needed. It helps where one connection is
@@ -48,7 +50,10 @@ export class Spare {
     return this.#used
   }
 
-  /** Makes one, and another whenever it is lost, until it is taken or dropped. */
+  /**
+   * Makes one, and another whenever it is lost, until it is taken or dropped. After a failed login or a wrong host key only
+   * the next connection of the tunnel itself, or an operator, has it tried again.
+   */
   want(): void {
     if (this.#now.state !== 'off') return
     const stop = new AbortController()
@@ -88,7 +93,7 @@ export class Spare {
   }
 
   async #make(signal: AbortSignal): Promise<void> {
-    const { connect, options } = this.parts
+    const { connect, options, timings } = this.parts
     while (!signal.aborted) {
       try {
         await sleep(options.clock, this.#backoff.nextMs(), signal)
@@ -98,6 +103,13 @@ export class Spare {
       } catch (error) {
         if (signal.aborted) return
         this.#failed(messageOf(error))
+        if (!(error instanceof GatewayError)) continue
+        if (error.code === 'E_AUTH_FAILED' || error.exitCode !== undefined) {
+          this.#now = { state: 'refused' }
+          return
+        }
+        // Each try may renew the refusal.
+        if (error.code === 'E_BANNED') await sleep(options.clock, timings.bannedMaxMs, signal).catch(() => {})
       }
     }
   }

@@ -28,9 +28,10 @@ async function startPair(backend: TunnelBackendName, timings: Partial<TunnelTimi
     spareConnection: true,
     remoteListen: { host: '127.0.0.1', port: await freePort() },
     // A busy machine takes its time to answer; whatever lives counts.
-    timings: { spareAfterMs: 20, sparePingMs: 20_000, probeTimeoutMs: 20_000, ...timings },
+    timings: { spareAfterMs: 1_000, sparePingMs: 20_000, probeTimeoutMs: 20_000, ...timings },
   })
   await running.until('proven')
+  // The spare is begun a second later: these are of the first.
   const first = sshd.sessions()
   await untilReady(running)
   return { running, sshd, first, spare: sshd.sessions().filter((pid) => !first.includes(pid)) }
@@ -41,11 +42,13 @@ const untilReady = (running: Running): Promise<void> =>
 
 const logins = (sshd: RealSshd): number => sshd.log().split('Accepted publickey').length - 1
 
+const connections = (sshd: RealSshd): number => sshd.log().split('Connection from').length - 1
+
 describe.concurrent('a spare connection', () => {
   it.each(BACKENDS)(
     'of %s takes over where the first is cut, another one is made, and none outlives the tunnel',
     alone(async (backend: TunnelBackendName) => {
-      const { running, sshd, first, spare } = await startPair(backend, { spareAfterMs: 500 })
+      const { running, sshd, first, spare } = await startPair(backend)
       expect(spare).toHaveLength(first.length)
       const before = logins(sshd)
       const down = running.next('down')
@@ -87,6 +90,25 @@ describe.concurrent('a spare connection', () => {
       await eventually(() => logins(sshd) === 3)
       await untilReady(running)
       expect(running.tunnel.facts()).toMatchObject({ connections: 1, losses: 0, sparesUsed: 0 })
+    }),
+  )
+
+  it(
+    'is not tried again where the server no longer accepts the key, until an operator asks',
+    alone(async () => {
+      const { running, sshd, spare } = await startPair('ssh2')
+      const key = sshd.authorizedKeys()
+      sshd.setAuthorizedKeys('')
+      const before = connections(sshd)
+      signalAll(spare, 'SIGKILL')
+      await eventually(() => /^none: .*key/.test(String(running.tunnel.facts()['spareConnection'])))
+      // Twice the pause before another one.
+      for (let n = 0; n < 12; n += 1) await running.next('proven')
+      expect(connections(sshd)).toBe(before + 1)
+      sshd.setAuthorizedKeys(key)
+      running.tunnel.kick()
+      await untilReady(running)
+      expect(running.tunnel.facts()).toMatchObject({ connections: 1, losses: 0 })
     }),
   )
 
