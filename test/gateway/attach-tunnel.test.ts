@@ -19,11 +19,18 @@ import { startTwoSites } from './support/two-sites.js'
 afterEach(closeLab)
 
 /** After the first failure it waits for an hour, unless somebody wishes otherwise. */
-async function startPatient(ssh: DebianSshd): Promise<GatewayProcess> {
+async function startPatient(ssh: DebianSshd, tunnel: readonly string[] = []): Promise<GatewayProcess> {
   const unit = await startUnit({ pair: 'patient' })
   const home = tempFolder()
   const config = join(home, 'patient.toml')
-  writeFileSync(config, '[tunnel]\nbackend = "ssh2"\nprobeIntervalMs = 500\nfastRetriesMs = [3600000, 3600000]\n')
+  const lines = [
+    '[tunnel]',
+    'backend = "ssh2"',
+    'probeIntervalMs = 500',
+    'fastRetriesMs = [3600000, 3600000]',
+    ...tunnel,
+  ]
+  writeFileSync(config, `${lines.join('\n')}\n`)
   return startAttach({
     args: [
       ...[unit.path, '--config', config, '--driver', 'qix', '--side', 'alice', '--id', deviceId('A')],
@@ -56,6 +63,18 @@ describe('a tunnel that waits for its next try', () => {
     await ssh.sshd.start()
     await nudge(gateway)
     await gateway.untilPart('tunnel', 'proven')
+  })
+})
+
+describe('a tunnel with a spare connection', () => {
+  it('is asked for by name, and status shows it', async () => {
+    const gateway = await startPatient(await startDebianSshd(), ['spareConnection = true'])
+    const facts = await eventually('a spare connection stands by', async () => {
+      const { parts } = await gateway.untilPart('tunnel', 'proven')
+      const present = parts['tunnel']?.facts
+      return present?.['spareConnection'] === 'ready' ? present : undefined
+    })
+    expect(facts).toMatchObject({ connections: 1, sparesUsed: 0 })
   })
 })
 
