@@ -1,5 +1,5 @@
 /**
- * npm run nightly:outages [-- --minutes 10 --backend ssh2 --only cable]
+ * npm run nightly:outages [-- --minutes 10 --backend ssh2 --only cable --spare]
  *
  * Every fault that a tunnel has to survive, with all back ends and the times that a lab has (docs/tunnel.md), in networks
  * of their own: needs root, iproute2 and nftables. stdout: one JSON document. Exit code 0 only if each time a call came
@@ -29,6 +29,8 @@ const { values } = parseArgs({
     minutes: { type: 'string', default: '10' },
     backend: { type: 'string', multiple: true, default: ['ssh2', 'openssh', 'openssh+ssh2'] },
     only: { type: 'string' },
+    /** With tunnel.spareConnection. */
+    spare: { type: 'boolean', default: false },
     /** So many tunnels at once. */
     at: { type: 'string', default: '12' },
   },
@@ -99,7 +101,7 @@ function judge(result: OutageResult): Verdict {
 const results: Verdict[] = []
 
 async function tell({ backend, outages }: Story): Promise<void> {
-  const bench = await OutageBench.start(backend, TIMES, outages[0]?.sshdConfig)
+  const bench = await OutageBench.start(backend, TIMES, outages[0]?.sshdConfig, values.spare)
   try {
     for (const outage of outages) {
       say(`${backend}: ${outage.name} …`)

@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
+import { setTimeout as pause } from 'node:timers/promises'
 import { userInfo } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import type { ChildProcess } from 'node:child_process'
@@ -70,6 +71,7 @@ export class OutageBench {
     backend: TunnelBackendName,
     times: OutageTimes,
     sshdConfig: readonly string[] = [],
+    spareConnection = false,
   ): Promise<OutageBench> {
     const net = startNetLab()
     const cleanups: (() => Promise<void> | void)[] = [() => net.close()]
@@ -101,6 +103,7 @@ export class OutageBench {
       const options = {
         ...sshd.options,
         backend,
+        spareConnection,
         remoteListen: { host: '', port: PORT },
         timings: times.timings,
       }
@@ -164,6 +167,17 @@ export class OutageBench {
       this.#lookers.add(look)
       look()
     })
+  }
+
+  /** Resolves once the spare connection, where one is wanted, stands by. */
+  async untilSpare(): Promise<void> {
+    const giveUpMs = Date.now() + this.times.patienceMs
+    for (;;) {
+      const { spareConnection = 'ready' } = (await this.facts()).tunnel
+      if (spareConnection === 'ready') return
+      if (Date.now() > giveUpMs) throw new Error(`no spare connection stands by: ${String(spareConnection)}`)
+      await pause(100)
+    }
   }
 
   facts(): Promise<ChildFacts> {

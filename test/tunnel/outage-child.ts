@@ -17,7 +17,14 @@ import type { ChildFacts, ChildLine } from './outage-lines.js'
 
 type Given = Pick<
   TunnelOptions,
-  'server' | 'backend' | 'identityFiles' | 'knownHostsFiles' | 'remoteListen' | 'timings' | 'controlAddress'
+  | 'server'
+  | 'backend'
+  | 'spareConnection'
+  | 'identityFiles'
+  | 'knownHostsFiles'
+  | 'remoteListen'
+  | 'timings'
+  | 'controlAddress'
 >
 
 const given = JSON.parse(process.argv[2] ?? '{}') as Given

@@ -284,6 +284,7 @@ export async function suffer(bench: OutageBench, outage: Outage, lastsMs: number
   const first = await bench.untilProven(Date.now() - times.detectMs)
   // A second proof: what the start opened is closed again.
   await bench.untilProven(first.atMs + 1)
+  await bench.untilSpare()
   const before = await bench.facts()
   const helpersBefore = bench.helpers()
   const listenersBefore = bench.listeners()
