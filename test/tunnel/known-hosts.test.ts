@@ -1,5 +1,16 @@
 import { execFileSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -138,6 +149,35 @@ describe('known_hosts', () => {
     expect(() => checkHostKey(other, shownKeyOf(first.blob), trust)).not.toThrow()
     expect(() => checkHostKey(server, shownKeyOf(first.blob), trust)).toThrow(/accepted was/)
     expect(readFileSync(file, 'utf8')).toMatch(/^# kept\n/)
+  })
+
+  it('writes through links, keeps owner and mode, and creates what the last link names only where its folder is', async () => {
+    const folder = tempFolder()
+    const [real, link, second] = [join(folder, 'real/hosts'), join(folder, 'dot/link'), join(folder, 'known_hosts')]
+    for (const sub of ['real', 'dot']) mkdirSync(join(folder, sub))
+    writeFileSync(real, '# kept\n')
+    chmodSync(real, 0o640)
+    const isRoot = process.getuid?.() === 0
+    if (isRoot) chownSync(real, 1234, 1235)
+    symlinkSync('../real/hosts', link)
+    symlinkSync('dot/link', second)
+    await trustHostKey(second, server, newKey())
+    expect([lstatSync(link), lstatSync(second)].every((one) => one.isSymbolicLink())).toBe(true)
+    expect(readFileSync(real, 'utf8')).toMatch(/^# kept\nlab\.example ssh-ed25519 /)
+    expect(statSync(real).mode & 0o777).toBe(0o640)
+    if (isRoot) expect(statSync(real)).toMatchObject({ uid: 1234, gid: 1235 })
+    rmSync(real)
+    await trustHostKey(second, server, newKey())
+    expect(readFileSync(real, 'utf8')).toMatch(/^lab\.example /)
+    expect(statSync(real).mode & 0o777).toBe(0o600)
+    expect(lstatSync(link).isSymbolicLink()).toBe(true)
+    rmSync(join(folder, 'real'), { recursive: true })
+    await expect(trustHostKey(second, server, newKey())).rejects.toMatchObject({ code: 'E_CONFIG' })
+    symlinkSync('known_hosts', join(folder, 'loop'))
+    rmSync(second)
+    symlinkSync('loop', second)
+    await expect(trustHostKey(second, server, newKey())).rejects.toMatchObject({ code: 'E_CONFIG' })
+    expect(readdirSync(folder).sort()).toEqual(['dot', 'known_hosts', 'loop'])
   })
 
   it('hashes new names where the file already has hashed ones', async () => {
