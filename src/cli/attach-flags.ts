@@ -28,6 +28,7 @@ export interface AttachFlags {
   remoteListen?: string
   controlAddress?: string
   controlAddr?: string
+  ownSshd?: string
   requirePostQuantum?: boolean
   jump?: string
   proxy?: string
@@ -94,6 +95,7 @@ export function declareAttachFlags(command: Command): Command {
     )
     .option('--control-address <host:port>', 'what to register instead of the listener')
     .option('-k, --control-addr <host:port>', 'what to register, and the port of the listener, as in a device file')
+    .option('--own-sshd <host:port>', 'where the server reaches its own sshd (default: localhost and the port dialled)')
     .option('--require-post-quantum', 'refuse a tunnel whose key exchange a quantum computer could break')
     .option('--jump <user@host[:port]>', 'go to the server through this host')
     .option('--proxy <url>', 'go to the server through http://host:port or socks5://host:port')
@@ -225,6 +227,7 @@ export function flagsToConfig(device: string | undefined, flags: AttachFlags): C
       fingerprints: flags.fingerprint,
       remoteListen: remoteListenOf(flags),
       controlAddress: flags.controlAddress ?? flags.controlAddr,
+      ownSshd: flags.ownSshd,
       requirePostQuantum: flags.requirePostQuantum,
       jumpHost: flags.jump,
       proxy: flags.proxy,

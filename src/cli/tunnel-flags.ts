@@ -18,6 +18,7 @@ export interface TunnelFlags {
   backend?: 'auto' | 'ssh2' | 'openssh' | 'openssh+ssh2'
   remoteListen?: string
   controlAddress?: string
+  ownSshd?: string
   requirePostQuantum?: boolean
   jump?: string
   proxy?: string
@@ -45,6 +46,7 @@ export function declareTunnelFlags(command: Command): Command {
     )
     .option('--remote-listen <[host:]port>', 'the listener on the server (default: all addresses, port 9000)')
     .option('--control-address <host:port>', 'where peers dial (default: the server and the port of the listener)')
+    .option('--own-sshd <host:port>', 'where the server reaches its own sshd (default: localhost and the port dialled)')
     .option('--require-post-quantum', 'no tunnel whose key exchange a quantum computer could break')
     .option('--jump <user@host[:port]>', 'go through this host')
     .option('--proxy <url>', 'go through http://host:port or socks5://host:port')
@@ -87,7 +89,7 @@ export async function checkOptions(
   flags: TunnelFlags,
   env: CliEnvironment,
 ): Promise<CheckOptions> {
-  const { parseServerAddress } = await import('../tunnel/server-address.js')
+  const { parseOwnSshd, parseServerAddress } = await import('../tunnel/server-address.js')
   const { parseRemoteListen } = await import('../gateway/plan.js')
   const { terminalPrompt } = await import('../gateway/passphrase.js')
   const { silentLogger } = await import('../observe/log.js')
@@ -99,6 +101,7 @@ export async function checkOptions(
     })
   }
   const control = flags.controlAddress ?? section.controlAddress
+  const ownSshd = flags.ownSshd ?? section.ownSshd
   const jump = flags.jump ?? section.jumpHost
   return {
     server: parseServerAddress(address, 'the server'),
@@ -109,6 +112,7 @@ export async function checkOptions(
     pinnedFingerprints: flags.fingerprint ?? section.fingerprints ?? [],
     remoteListen: parseRemoteListen(flags.remoteListen ?? section.remoteListen ?? '9000'),
     controlAddress: control === undefined ? undefined : parseHostPort(control, '--control-address'),
+    innerTarget: ownSshd === undefined ? undefined : parseOwnSshd(ownSshd, '--own-sshd'),
     requirePostQuantum: flags.requirePostQuantum ?? section.requirePostQuantum ?? false,
     jump: jump === undefined ? undefined : parseServerAddress(jump, '--jump'),
     proxy: flags.proxy ?? section.proxy,

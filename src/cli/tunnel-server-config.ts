@@ -80,6 +80,7 @@ export function addServerConfigCommand(tunnel: Command, env: CliEnvironment): vo
     .option('--backend <name>', 'auto and openssh+ssh2 need a way through to the server itself')
     .option('--remote-listen <[host:]port>', 'the listener on the server (default: all addresses, port 9000)')
     .option('--control-address <host:port>', 'where peers dial')
+    .option('--own-sshd <host:port>', 'where the server reaches its own sshd (default: localhost and the port dialled)')
     .option('--site-agent <host:port>', 'the SiteAgent, for --via-tunnel')
     .option('--via-tunnel', 'the SiteAgent is called through the tunnel')
     .option(
@@ -90,7 +91,7 @@ export function addServerConfigCommand(tunnel: Command, env: CliEnvironment): vo
     .addHelpText('after', '\nBare, it prints placeholders. Exit code 0.\n')
     .action(async (server: string | undefined, flags: ServerConfigFlags) => {
       const { customaryKeys, tunnelSectionOf } = await import('./tunnel-flags.js')
-      const { parseServerAddress } = await import('../tunnel/server-address.js')
+      const { parseOwnSshd, parseServerAddress } = await import('../tunnel/server-address.js')
       const { controlAddressOf } = await import('../tunnel/listener.js')
       const { serverConfig } = await import('../tunnel/server-config.js')
       const { parseRemoteListen } = await import('../gateway/plan.js')
@@ -101,6 +102,7 @@ export function addServerConfigCommand(tunnel: Command, env: CliEnvironment): vo
       const remoteListen = parseRemoteListen(flags.remoteListen ?? section.remoteListen ?? '9000')
       const control = flags.controlAddress ?? section.controlAddress
       const controlAddress = control === undefined ? undefined : parseHostPort(control, '--control-address')
+      const ownSshd = flags.ownSshd ?? section.ownSshd
       const backend = flags.backend ?? section.backend ?? 'auto'
       const agent = flags.siteAgent === undefined ? siteAgent : parseHostPort(flags.siteAgent, '--site-agent')
       // A key of the person who asks is no guess where neither flag nor configuration names one: a placeholder is.
@@ -114,6 +116,7 @@ export function addServerConfigCommand(tunnel: Command, env: CliEnvironment): vo
         portPool: section.portPool ?? [],
         anyPort: section.anyPort ?? false,
         nested: backend === 'auto' || backend === 'openssh+ssh2',
+        innerTarget: ownSshd === undefined ? undefined : parseOwnSshd(ownSshd, '--own-sshd'),
         diagnosis: flags.diagnosis ?? false,
         siteAgent: (flags.viaTunnel ?? viaTunnel) ? agent : undefined,
         publicKeys: keys.length === 0 ? [PLACEHOLDER_KEY] : keys,

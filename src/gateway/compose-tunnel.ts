@@ -39,6 +39,7 @@ export function tunnelOptions(
     pinnedFingerprints: section.fingerprints ?? [],
     remoteListen: tunnel.remoteListen,
     controlAddress: tunnel.controlAddress,
+    innerTarget: tunnel.innerTarget,
     requirePostQuantum: section.requirePostQuantum ?? false,
     spareConnection: section.spareConnection ?? false,
     jump: tunnel.jump,

@@ -8,7 +8,7 @@ import type { DriverDescriptor, Side } from '../device/contract.js'
 import { defaultDevicePort, chooseListenAddress } from './listen-address.js'
 import { isLoopback } from '../rpc/access.js'
 import { javaIdProblem } from '../site/device-id.js'
-import { parseServerAddress, type ServerAddress } from '../tunnel/server-address.js'
+import { parseOwnSshd, parseServerAddress, type ServerAddress } from '../tunnel/server-address.js'
 import type { Config, UnsafeChoice } from './config/schema.js'
 import { defaultStateFolder } from './state-folder.js'
 
@@ -32,6 +32,8 @@ export interface TunnelPlan {
   readonly jump: ServerAddress | undefined
   readonly remoteListen: { host: string; port: number }
   readonly controlAddress: HostPort | undefined
+  /** Where the server reaches its own sshd, where that was said. */
+  readonly innerTarget: HostPort | undefined
   readonly identityFiles: readonly string[]
   readonly knownHostsFiles: readonly string[]
 }
@@ -81,6 +83,7 @@ function planTunnel(config: Config, env: Readonly<Record<string, string | undefi
     jump: section.jumpHost === undefined ? undefined : parseServerAddress(section.jumpHost, '--jump'),
     remoteListen,
     controlAddress: override === undefined ? undefined : parseHostPort(override, '--control-address'),
+    innerTarget: section.ownSshd === undefined ? undefined : parseOwnSshd(section.ownSshd, '--own-sshd'),
     identityFiles: section.identity ?? customary.filter((file) => existsSync(file)),
     knownHostsFiles: section.knownHosts ?? [join(home, '.ssh', 'known_hosts'), '/etc/ssh/ssh_known_hosts'],
   }

@@ -13,7 +13,7 @@ import { controlAddressOf, describeListener, whoHolds } from './listener.js'
 import { DEFAULT_TIMINGS, type TunnelOptions, type TunnelTimings } from './options.js'
 import { Prover } from './prover.js'
 import { parseProxy } from './proxy.js'
-import { formatServerAddress, isWildcard } from './server-address.js'
+import { formatServerAddress, isWildcard, ownSshdOf } from './server-address.js'
 import { connectTcp, resolveHost, systemLookup } from './socket.js'
 import { openTransport } from './transport.js'
 import { GatewayError } from '../base/errors.js'
@@ -172,7 +172,7 @@ async function ownSshdStep(
   options: TunnelOptions,
   signal: AbortSignal,
 ): Promise<Omit<CheckStep, 'name'>> {
-  const target = options.innerTarget ?? { host: 'localhost', port: options.server.port }
+  const target = ownSshdOf(options)
   const where = formatHostPort(target)
   try {
     const stream = await link.dial(target, signal)
@@ -180,10 +180,15 @@ async function ownSshdStep(
     return { result: 'ok', found: `the server lets us through to ${where}: openssh+ssh2 is possible` }
   } catch (error) {
     if (signal.aborted) throw error
+    const isElsewhere = error instanceof GatewayError && error.details['dial'] === 'refused'
     return {
       result: 'doubtful',
-      found: `the server does not let us through to ${where}: openssh+ssh2 is off`,
-      remedy: `add permitopen="${where}" to the key's line in authorized_keys`,
+      found: isElsewhere
+        ? `nothing listens at ${where} on the server itself: openssh+ssh2 is off`
+        : `the server does not let us through to ${where}: openssh+ssh2 is off`,
+      remedy: isElsewhere
+        ? 'say where its sshd listens: --own-sshd host:port (tunnel.ownSshd)'
+        : `add permitopen="${where}" to the key's line in authorized_keys`,
     }
   }
 }

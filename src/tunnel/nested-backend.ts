@@ -13,6 +13,7 @@ import { LOST } from './openssh-errors.js'
 import { OpensshProcess } from './openssh-process.js'
 import { prepareOpenssh, serverAddressOf, untilAuthenticated } from './openssh-session.js'
 import type { TunnelOptions, TunnelTimings } from './options.js'
+import { ownSshdOf } from './server-address.js'
 import { DEFAULT_MAX_CONNECTIONS } from './ssh2-backend.js'
 import { loginWithSsh2, type Ssh2Connection, type Ssh2Login } from './ssh2-handshake.js'
 import { Ssh2Link } from './ssh2-link.js'
@@ -25,8 +26,18 @@ function noWayInside(target: string, said: string): GatewayError {
   return new GatewayError('E_CONNECT', `the server does not let us through to its own sshd at ${target} (${said})`, {
     remedy: /prohibited/.test(said)
       ? `permit it: permitopen="${target}" on the key's line in authorized_keys (qkd-gw tunnel server-config)`
-      : `let sshd listen at ${target} on the server itself too (ListenAddress, Port)`,
+      : `say where sshd listens on the server itself (--own-sshd host:port, tunnel.ownSshd), or let it listen there too`,
     details: { step: INNER_STEP },
+  })
+}
+
+/** Nothing was sent there but a greeting. */
+function anotherSshd(target: string, cause: GatewayError): GatewayError {
+  const { code, message, details } = cause
+  return new GatewayError(code, `at ${target} on the server there is another sshd than its own: ${message}`, {
+    remedy: 'name the sshd that the tunnel logs in to, as the server itself reaches it (--own-sshd, tunnel.ownSshd)',
+    details,
+    cause,
   })
 }
 
@@ -36,7 +47,7 @@ export function createNestedBackend(
   identities: () => Promise<Identities>,
 ): TunnelBackend {
   const { server, clock } = options
-  const inner = formatHostPort(options.innerTarget ?? { host: 'localhost', port: server.port })
+  const inner = formatHostPort(ownSshdOf(options))
   const ability = rememberedAbility(options.sshProgram ?? 'ssh')
   return {
     name: 'openssh+ssh2',
@@ -56,7 +67,13 @@ export function createNestedBackend(
         acceptedTypes: verified === undefined ? plain.acceptedTypes : [verified.type],
         checkHostKey: (blob) => {
           // The same sshd: what ssh has verified outside holds inside.
-          if (shownKeyOf(blob).fingerprint !== verified?.fingerprint) plain.checkHostKey(blob)
+          if (shownKeyOf(blob).fingerprint === verified?.fingerprint) return
+          try {
+            plain.checkHostKey(blob)
+          } catch (error) {
+            const isNamed = options.innerTarget !== undefined && error instanceof GatewayError
+            throw isNamed ? anotherSshd(inner, error) : error
+          }
         },
       }
       let connection: Ssh2Connection

@@ -132,7 +132,7 @@ export interface TunnelOptions {
   /** Its configuration file, `none` for none; default what it reads by itself. */
   readonly sshConfigFile?: string
   /** Where the server reaches its own sshd, for `openssh+ssh2`; default localhost and the port that is dialled. */
-  readonly innerTarget?: HostPort
+  readonly innerTarget?: HostPort | undefined
   /** Name resolution; default the system's. */
   readonly lookup?: LookupAddresses
   readonly clock: Clock

@@ -25,7 +25,29 @@ export function parseServerAddress(text: string, what: string): ServerAddress {
   return { user, host, port }
 }
 
-/** The inverse. */
+/**
+ * Reads `host:port` of where a server reaches its own sshd. Throws E_USAGE, also for what would permit more than that
+ * one address where it stands in `permitopen`.
+ */
+export function parseOwnSshd(text: string, what: string): HostPort {
+  const target = parseHostPort(text, what)
+  if (!/^[\w.:%][\w.:%-]*$/.test(target.host) || target.port === 0) {
+    throw new GatewayError('E_USAGE', `${what}: "${text}" is no address of one sshd`, {
+      remedy: 'write it as host:port, as the server itself would dial its sshd, for example localhost:22',
+    })
+  }
+  return target
+}
+
+/** Where the server reaches its own sshd: as said, else at localhost and the port that is dialled. */
+export function ownSshdOf(options: {
+  readonly server: HostPort
+  readonly innerTarget?: HostPort | undefined
+}): HostPort {
+  return options.innerTarget ?? { host: 'localhost', port: options.server.port }
+}
+
+/** The inverse of `parseServerAddress`. */
 export function formatServerAddress(server: ServerAddress): string {
   return `${server.user}@${server.port === 22 ? server.host : formatHostPort(server)}`
 }

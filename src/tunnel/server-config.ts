@@ -1,6 +1,6 @@
 /** What the SSH server should hold for a tunnel: sshd settings and the key's line in authorized_keys. */
 import { formatHostPort, type HostPort } from '../base/host-port.js'
-import { isWildcard } from './server-address.js'
+import { isWildcard, ownSshdOf } from './server-address.js'
 
 export interface ServerConfigInput {
   /** The user that the gateway logs in as. */
@@ -14,6 +14,8 @@ export interface ServerConfigInput {
   readonly anyPort: boolean
   /** `openssh+ssh2`: through to the server's own sshd. */
   readonly nested: boolean
+  /** Where the server reaches that; default localhost and the port that is dialled. */
+  readonly innerTarget?: HostPort | undefined
   /** Looks at the server's loopback addresses: a loopback-only listener told from a firewall for certain. */
   readonly diagnosis: boolean
   /** The SiteAgent, where it is called through the tunnel. */
@@ -56,10 +58,10 @@ function listenPermissions(input: ServerConfigInput): { option: string; what: st
 }
 
 function openPermissions(input: ServerConfigInput): { option: string; what: string }[] {
-  const { remoteListen, portPool, controlAddress, nested, diagnosis, siteAgent, server } = input
+  const { remoteListen, portPool, controlAddress, nested, diagnosis, siteAgent } = input
   const wanted: { target: string; what: string }[] = []
   if (nested) {
-    wanted.push({ target: `localhost:${server.port}`, what: 'openssh+ssh2: through to this sshd itself' })
+    wanted.push({ target: formatHostPort(ownSshdOf(input)), what: 'openssh+ssh2: through to this sshd itself' })
   }
   const fixed = [remoteListen.port, ...portPool].filter((port) => port !== 0)
   const ports = fixed.length === 0 || input.anyPort ? ['*'] : fixed.map(String)

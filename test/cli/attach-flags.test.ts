@@ -31,6 +31,7 @@ describe("the flags of CQPToolkit's device programs", () => {
     expect(configOf('--control-addr=h:1', '--site=s:2', '--tls', '--bob')).toEqual(
       configOf('-k', 'h:1', '-r', 's:2', '-s', '-b'),
     )
+    expect(configOf('--own-sshd', 'localhost:22').tunnel).toEqual({ ownSshd: 'localhost:22' })
     expect(configOf('-q').log).toEqual({ level: 'warn' })
     expect(configOf('-d', '/dev/ttyUSB0')).toEqual(configOf('/dev/ttyUSB0'))
   })

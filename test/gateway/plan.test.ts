@@ -1,8 +1,14 @@
 import type { NetworkInterfaceInfo } from 'node:os'
 import { describe, expect, it } from 'vitest'
+import { systemClock } from '../../src/base/clock.js'
+import { systemRandom } from '../../src/base/random.js'
 import type { DriverDescriptor } from '../../src/device/contract.js'
+import { tunnelOptions } from '../../src/gateway/compose-tunnel.js'
+import { readConfig } from '../../src/gateway/config/load.js'
 import { chooseListenAddress } from '../../src/gateway/listen-address.js'
 import { makePlan, parseRemoteListen } from '../../src/gateway/plan.js'
+import { silentLogger } from '../../src/observe/log.js'
+import type { TunnelOptions } from '../../src/tunnel/options.js'
 
 const qix: DriverDescriptor = {
   name: 'qix',
@@ -90,6 +96,24 @@ describe('a plan', () => {
     const text = makePlan(base, qix, {}).warnings.join('\n')
     expect(text).toContain('--tunnel')
     expect(text).toContain('--site-agent')
+  })
+
+  it('tells the tunnel where the server reaches its own sshd, as flag and file say it, and asks again where that is no address', () => {
+    const told = (ownSshd?: string): TunnelOptions['innerTarget'] => {
+      const plan = makePlan({ ...base, tunnel: { server: 'lab@45.55.2.5', ownSshd } }, qix, {})
+      if (plan.tunnel === undefined) throw new Error('no tunnel')
+      const { stdin, stderr } = process
+      const host = { stdin, stderr, env: {}, clock: systemClock, random: systemRandom, signal: AbortSignal.abort() }
+      const kept = { port: undefined, follow: () => {} }
+      return tunnelOptions(plan, plan.tunnel, () => Promise.reject(new Error()), host, silentLogger, kept).innerTarget
+    }
+    expect(told()).toBeUndefined()
+    expect(told('127.0.0.2:2022')).toEqual({ host: '127.0.0.2', port: 2022 })
+    expect(() => told('*:22')).toThrow(/--own-sshd: "\*:22" is no address of one sshd/)
+    expect(readConfig('c.toml', '[tunnel]\nownSshd = "127.0.0.2:2022"').config.tunnel).toEqual({
+      ownSshd: '127.0.0.2:2022',
+    })
+    expect(() => readConfig('c.toml', '[tunnel]\nownSshd = "localhost"')).toThrow(/host:port/)
   })
 
   it('reads [host:]port of the listener as ssh does', () => {

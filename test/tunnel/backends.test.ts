@@ -230,6 +230,21 @@ describe.concurrent('the back end openssh+ssh2', () => {
       expect((await running.until('down')).reason).toMatch(/refuses this address for now/)
     }),
   )
+
+  it(
+    'does not log in to another sshd that was named for its own',
+    alone(async () => {
+      const [sshd, other] = [await startRealSshd({ config: ALIVE }), await startRealSshd({ config: ALIVE })]
+      const innerTarget = { host: '127.0.0.1', port: other.port }
+      const running = runTunnel({ ...sshd.options, backend: 'openssh+ssh2', innerTarget })
+      await expect(running.ended).rejects.toMatchObject({
+        code: 'E_HOST_KEY_CHANGED',
+        message: expect.stringMatching(`^at 127.0.0.1:${other.port} on the server there is another sshd`) as string,
+        remedy: expect.stringContaining('--own-sshd') as string,
+      })
+      expect(other.log()).not.toMatch(/Accepted|Failed|userauth/)
+    }),
+  )
 })
 
 describe.concurrent('the automatic choice', () => {

@@ -119,6 +119,24 @@ describe.concurrent('qkd-gw tunnel server-config', () => {
   )
 
   it(
+    'permits the address at which the server is said to reach its own sshd, where tunnel and check go through',
+    alone(async () => {
+      const ownSshd = `127.0.0.2:${await freePort()}`
+      const [port, config] = [await freePort(), [...ALIVE, `ListenAddress ${ownSshd}`]]
+      const listen = ['--remote-listen', `127.0.0.1:${port}`]
+      const sshd = await serverWith(await startRealSshd({ config }), ...listen, '--own-sshd', ownSshd)
+      expect(sshd.authorizedKeys()).toContain(`permitopen="${ownSshd}"`)
+      expect(sshd.authorizedKeys()).not.toContain('localhost')
+      const { steps } = await check(sshd, ...listen, '--own-sshd', ownSshd)
+      expect(steps.find((step) => step.name === 'own sshd')).toMatchObject({
+        result: 'ok',
+        found: expect.stringContaining(ownSshd) as string,
+      })
+      expect(steps.find((step) => step.name === 'authentication')?.facts).toMatchObject({ backend: 'openssh+ssh2' })
+    }),
+  )
+
+  it(
     'opens the SiteAgent only for calls through the tunnel',
     alone(async () => {
       const agent = net.createServer((socket) => socket.end('agent')).listen(0, '127.0.0.1')
@@ -150,14 +168,18 @@ describe.concurrent('qkd-gw tunnel check', () => {
       const sshd = await startRealSshd({ config: ALIVE })
       const port = String(await freePort())
       for (const backend of ['ssh2', 'openssh+ssh2']) {
-        const { steps, exitCode } = await check(sshd, '--backend', backend, '--remote-listen', port)
+        const elsewhere = backend === 'ssh2' ? ['--own-sshd', '127.0.0.1:1'] : []
+        const { steps, exitCode } = await check(sshd, '--backend', backend, '--remote-listen', port, ...elsewhere)
         expect(exitCode).toBeUndefined()
         expect(steps.map((step) => step.name)).toEqual([...CHECK_STEPS])
         // A busy machine answers late, which is no fault of the tunnel.
         const doubtful = steps
           .filter((step) => step.result !== 'ok' && step.name !== 'latency')
           .map((step) => step.name)
-        expect(doubtful).toEqual(backend === 'ssh2' ? ['key exchange'] : [])
+        expect(doubtful).toEqual(backend === 'ssh2' ? ['key exchange', 'own sshd'] : [])
+        expect(steps.find((step) => step.name === 'own sshd')?.remedy).toEqual(
+          backend === 'ssh2' ? expect.stringContaining('--own-sshd') : undefined,
+        )
       }
     }),
   )

@@ -9,6 +9,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import type { Clock } from '../../src/base/clock.js'
 import { systemClock } from '../../src/base/clock.js'
 import { codeOf } from '../../src/base/errors.js'
+import { formatHostPort } from '../../src/base/host-port.js'
 import { HostAddresses } from '../../src/tunnel/host-addresses.js'
 import { loadIdentities } from '../../src/tunnel/identities.js'
 import { startKeyAgent } from '../../src/tunnel/key-agent.js'
@@ -17,7 +18,7 @@ import { shellWord } from '../../src/tunnel/openssh-command.js'
 import { DEFAULT_TIMINGS } from '../../src/tunnel/options.js'
 import { parseProxy } from '../../src/tunnel/proxy.js'
 import { createRetrySchedule } from '../../src/tunnel/retry.js'
-import { formatServerAddress, parseServerAddress } from '../../src/tunnel/server-address.js'
+import { formatServerAddress, ownSshdOf, parseOwnSshd, parseServerAddress } from '../../src/tunnel/server-address.js'
 import { watchForSleep } from '../../src/tunnel/sleep-watch.js'
 import { cleanUp, onCleanup, tempFolder } from './bench-tunnel.js'
 import { keygen } from './real-sshd.js'
@@ -146,6 +147,17 @@ describe('addresses on the command line', () => {
     expect(() => parseServerAddress('@host', '--tunnel')).toThrow(/--tunnel: "@host" names no user/)
     expect(() => parseServerAddress('a@-oProxyCommand=x', '--tunnel')).toThrow(/is no host/)
     expect(() => parseServerAddress('-l@host', '--tunnel')).toThrow(/names no user/)
+  })
+
+  it("of a server's own sshd are one address, by default the port that is dialled", () => {
+    const server = { host: 'lab.example', port: 2222 }
+    expect(ownSshdOf({ server })).toEqual({ host: 'localhost', port: 2222 })
+    for (const text of ['localhost:22', '[::1]:2022', 'sshd-1.lab_net:22']) {
+      expect(formatHostPort(ownSshdOf({ server, innerTarget: parseOwnSshd(text, 'x') }))).toBe(text)
+    }
+    for (const text of ['localhost', '*:22', 'a,b:22', 'a":22', '-a:22', 'localhost:0', 'localhost:99999', '']) {
+      expect(() => parseOwnSshd(text, '--own-sshd')).toThrow(/^--own-sshd: /)
+    }
   })
 
   it('of proxies keep passwords out of errors', () => {

@@ -60,6 +60,9 @@ export const tunnelSection = z.strictObject({
   portPool: z.array(port).optional().describe('Further ports that the server permits, tried while the first is held'),
   anyPort: z.boolean().optional().describe('As a last way out let the server choose a port, and register anew'),
   controlAddress: hostPort.optional().describe('What to register instead of the listener as seen from here'),
+  ownSshd: hostPort
+    .optional()
+    .describe('Where the server reaches its own sshd, for openssh+ssh2 (default: localhost and the port dialled)'),
   requirePostQuantum: z.boolean().optional().describe('Refuse a tunnel without a post-quantum key exchange'),
   spareConnection: z
     .boolean()
