@@ -57,7 +57,7 @@ export function createNestedBackend(
       const plain = await ssh2LoginTo(server, options, options.pinnedFingerprints ?? [], keys)
       const session = await prepareOpenssh(options, timings, keys, ability, signal)
       const args = [...NO_SHARING, ...session.args, '-v', '-W', inner, '--', server.host]
-      const ssh = OpensshProcess.piped(session.program, args, clock)
+      const ssh = OpensshProcess.piped(session.program, args, clock, session.env)
       const outer = await untilAuthenticated(ssh, session, options, timings, signal)
       const stream = new CarriedStream({ readable: ssh.stdout, writable: ssh.stdin, kill: () => ssh.kill() })
       stream.on('error', () => {})

@@ -26,7 +26,7 @@ export function createOpensshBackend(
       const socketPath = join(session.folder, 'c')
       const own = ['-M', '-S', socketPath, '-o', 'ControlPersist=no']
       const args = [...own, ...session.args, '-v', '-N', '--', server.host]
-      const ssh = OpensshProcess.background(session.program, args, clock)
+      const ssh = OpensshProcess.background(session.program, args, clock, session.env)
       const { keyExchange, postQuantum } = await untilAuthenticated(ssh, session, options, timings, signal)
       try {
         const what = 'the control socket of ssh'

@@ -54,10 +54,10 @@ export interface OpensshTarget {
   readonly agent: string | undefined
   /** Offer all that the agent holds, not only what the files name. */
   readonly wholeAgent: boolean
-  /** Connect there instead, while known_hosts names the server itself. */
-  readonly connectTo?: { host: string; port: number }
   /** Reach the server with this command line. */
   readonly through?: readonly string[]
+  /** What that leads to, whatever the user's own file calls the server. */
+  readonly hostName?: string
   /** Allow no other key exchanges. */
   readonly keyExchanges?: readonly string[]
 }
@@ -71,7 +71,7 @@ export function opensshArguments(
   options: Pick<TunnelOptions, 'sshConfigFile'>,
   timings: Pick<TunnelTimings, 'connectTimeoutMs' | 'keepaliveIntervalMs' | 'keepaliveCountMax'>,
 ): string[] {
-  const { server, connectTo, through } = target
+  const { server, through, hostName } = target
   const settings: Record<string, string> = {
     BatchMode: 'yes',
     StrictHostKeyChecking: 'yes',
@@ -93,17 +93,17 @@ export function opensshArguments(
   if (target.agent !== undefined) settings['IdentityAgent'] = pathInList(target.agent)
   else if (target.identityFiles.length > 0) settings['IdentityAgent'] = 'none'
   if (target.identityFiles.length > 0 && !target.wholeAgent) settings['IdentitiesOnly'] = 'yes'
-  if (connectTo !== undefined) {
-    settings['HostName'] = connectTo.host
-    settings['HostKeyAlias'] = server.port === 22 ? server.host : `[${server.host}]:${server.port}`
+  if (hostName !== undefined) settings['HostName'] = hostName.replace(/%/g, '%%')
+  if (through !== undefined) {
+    settings['ProxyCommand'] = through.map(shellWord).join(' ').replace(/%/g, '%%')
+    settings['ProxyUseFdpass'] = 'no'
   }
-  if (through !== undefined) settings['ProxyCommand'] = through.map(shellWord).join(' ').replace(/%/g, '%%')
   if (target.keyExchanges !== undefined) settings['KexAlgorithms'] = target.keyExchanges.join(',')
   return [
     ...(options.sshConfigFile === undefined ? [] : ['-F', options.sshConfigFile]),
     '-T',
     ...Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]),
     ...target.identityFiles.flatMap((file) => ['-i', file]),
-    ...['-p', String(connectTo?.port ?? server.port), '-l', server.user],
+    ...['-p', String(server.port), '-l', server.user],
   ]
 }

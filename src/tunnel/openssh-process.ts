@@ -49,11 +49,16 @@ export class OpensshProcess {
   }
 
   /** Without input or output; ends with this process. */
-  static background(program: string, args: readonly string[], clock: Clock): OpensshProcess {
+  static background(
+    program: string,
+    args: readonly string[],
+    clock: Clock,
+    env: Readonly<Record<string, string>> = {},
+  ): OpensshProcess {
     return new OpensshProcess(
       spawn('sh', ['-c', DIE_WITH_PARENT, 'sh', program, ...args], {
         stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
-        env: { ...process.env, LC_ALL: 'C' },
+        env: { ...process.env, LC_ALL: 'C', ...env },
         // Ctrl+C is for us; we end it in order.
         detached: true,
       }),
@@ -66,10 +71,11 @@ export class OpensshProcess {
     program: string,
     args: readonly string[],
     clock: Clock,
+    env: Readonly<Record<string, string>> = {},
   ): OpensshProcess & { stdin: Writable; stdout: Readable } {
     const child = spawn(program, [...args], {
       stdio: ['pipe', 'pipe', 'pipe'],
-      env: { ...process.env, LC_ALL: 'C' },
+      env: { ...process.env, LC_ALL: 'C', ...env },
       detached: true,
     })
     child.stdin.on('error', () => {})

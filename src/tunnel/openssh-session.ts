@@ -1,11 +1,10 @@
 /** What the two back ends on the system's ssh share: keys, host keys and the way to the server. */
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { withDeadline } from '../base/clock.js'
 import { GatewayError } from '../base/errors.js'
-import { formatHostPort, type HostPort } from '../base/host-port.js'
+import { formatHostPort } from '../base/host-port.js'
 import { isPostQuantum } from './algorithms.js'
 import { fetchHostKey } from './fetch-host-key.js'
 import { acceptedKeyTypes, checkHostKey, shownKeyOf, type HostKeyTrust } from './host-key.js'
@@ -17,67 +16,23 @@ import { NO_SHARING, opensshArguments, type OpensshAbility, type OpensshTarget }
 import { explainOpenssh, factsOf, type OpensshFacts } from './openssh-errors.js'
 import type { OpensshProcess } from './openssh-process.js'
 import type { TunnelOptions, TunnelTimings } from './options.js'
+import { startProxyPipes } from './proxy-pipes.js'
 import type { ServerAddress } from './server-address.js'
 import { noPostQuantum } from './ssh2-backend.js'
-import { jumpCannotReach, openSocket, openTransport } from './transport.js'
+import { jumpCannotReach, openTransport } from './transport.js'
 
 export interface OpensshSession {
   readonly program: string
   /** Arguments for the server, without the host. */
   readonly args: readonly string[]
+  /** Beside its own environment. */
+  readonly env: Readonly<Record<string, string>>
   /** What an ssh to the server ended for; where that was on the way there, what that was. */
   explain(facts: OpensshFacts): Promise<GatewayError>
   /** A folder of this connection's own, 0700. */
   readonly folder: string
   /** Takes everything away again; safe to call twice. */
   dispose(): Promise<void>
-}
-
-/** Passes the connections of one ssh on through a proxy: it has no proxy support of its own. */
-async function startProxyRelay(
-  target: HostPort,
-  options: TunnelOptions,
-  timings: TunnelTimings,
-): Promise<{ address: HostPort; failure: () => GatewayError | undefined; close: () => void }> {
-  const sockets = new Set<net.Socket>()
-  let failure: GatewayError | undefined
-  const server = net.createServer({ noDelay: true, pauseOnConnect: true }, (near) => {
-    sockets.add(near)
-    near.on('error', () => {})
-    const stop = new AbortController()
-    near.once('close', () => {
-      sockets.delete(near)
-      stop.abort()
-    })
-    openSocket(target, options, timings, stop.signal).then(
-      ({ stream: far }) => {
-        failure = undefined
-        far.on('error', () => {})
-        far.once('close', () => near.destroy())
-        near.once('close', () => far.destroy())
-        near.pipe(far).pipe(near)
-      },
-      (error: unknown) => {
-        failure = error instanceof GatewayError ? error : undefined
-        near.destroy()
-      },
-    )
-  })
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', resolve)
-  })
-  const bound = server.address()
-  if (typeof bound !== 'object' || bound === null)
-    throw new GatewayError('E_INTERNAL', 'the proxy relay has no address')
-  return {
-    address: { host: '127.0.0.1', port: bound.port },
-    failure: () => failure,
-    close() {
-      server.close()
-      for (const socket of sockets) socket.destroy()
-    },
-  }
 }
 
 /** Where ssh says that it connects to; behind a proxy or a jump host the name is all that is known. */
@@ -143,25 +98,23 @@ export async function prepareOpenssh(
       undo.push(() => agent?.close())
     }
     const firstHop: ServerAddress = jump ?? server
-    let connectTo: HostPort | undefined
+    let way: Pick<OpensshTarget, 'through' | 'hostName'> = {}
     let proxyFailure: () => GatewayError | undefined = () => undefined
     if (options.proxy !== undefined) {
-      const relay = await startProxyRelay(firstHop, options, timings)
-      undo.push(() => relay.close())
-      connectTo = relay.address
-      proxyFailure = relay.failure
+      const pipes = await startProxyPipes(folder, firstHop, options, timings, signal)
+      undo.push(() => pipes.close())
+      way = { through: pipes.command, hostName: firstHop.host }
+      proxyFailure = pipes.failure
     }
     const common = {
       identityFiles: options.identityFiles,
       agent: agent?.path ?? identities.agent,
       wholeAgent: identities.agent !== undefined || agent !== undefined,
     }
-    const hop: Pick<OpensshTarget, 'connectTo'> = connectTo === undefined ? {} : { connectTo }
-    let way: Pick<OpensshTarget, 'connectTo' | 'through'> = hop
     // Apart from what the ssh to the server itself says.
     const jumpLog = join(folder, 'jump.log')
     if (jump !== undefined) {
-      const first = { ...common, ...hop, server: jump, knownHostsFiles: options.knownHostsFiles }
+      const first = { ...common, ...way, server: jump, knownHostsFiles: options.knownHostsFiles }
       way = {
         through: [
           program,
@@ -185,7 +138,9 @@ export async function prepareOpenssh(
       facts.authenticated
         ? jumpCannotReach(host, server, facts.said.at(-1) ?? 'it ended without a word')
         : explainOpenssh(facts, host, { ...trust, pinned: [] }, false)
-    return { program, args: opensshArguments(target, options, timings), explain, folder, dispose }
+    // What ssh reaches the server with is written for this shell, whichever the user has (a service may have none).
+    const env: Record<string, string> = way.through === undefined ? {} : { SHELL: '/bin/sh' }
+    return { program, args: opensshArguments(target, options, timings), env, explain, folder, dispose }
   } catch (error) {
     await dispose()
     throw error

@@ -1,12 +1,18 @@
-import { readFileSync, writeFileSync } from 'node:fs'
-import { afterEach, describe, expect, it } from 'vitest'
+import { mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { TunnelBackendName } from '../../src/tunnel/contract.js'
 import type { TunnelOptions } from '../../src/tunnel/options.js'
-import { cleanUp, runTunnel as run, SHORT_TIMINGS, type Running } from './bench-tunnel.js'
+import { cleanUp, runTunnel as run, SHORT_TIMINGS, tempFolder, type Running } from './bench-tunnel.js'
 import { startHttpProxy, startSocksProxy } from './proxies.js'
 import { freePort, startRealSshd, type RealSshd } from './real-sshd.js'
 
-afterEach(cleanUp)
+// As a service has it, whose user has no shell.
+beforeEach(() => vi.stubEnv('SHELL', '/bin/false'))
+afterEach(async () => {
+  await cleanUp()
+  vi.unstubAllEnvs()
+})
 
 const ALIVE = ['ClientAliveInterval 1', 'ClientAliveCountMax 1', 'GatewayPorts clientspecified']
 const ALL: TunnelBackendName[] = ['ssh2', 'openssh', 'openssh+ssh2']
@@ -15,6 +21,65 @@ const ALL: TunnelBackendName[] = ['ssh2', 'openssh', 'openssh+ssh2']
 function runTunnel(options: Partial<TunnelOptions> & Pick<TunnelOptions, 'server'>): Running {
   return run({ sshConfigFile: 'none', ...options })
 }
+
+/** What the open files of processes are: of all that may be looked at, or of one. */
+function openFiles(pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))): string[] {
+  return pids.flatMap((pid) => {
+    try {
+      return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+        try {
+          return [readlinkSync(`/proc/${pid}/fd/${fd}`)]
+        } catch {
+          return []
+        }
+      })
+    } catch {
+      return []
+    }
+  })
+}
+
+/** Ports on 127.0.0.1 that this process listens on. */
+function listeningHere(): string[] {
+  const ours = new Set(openFiles(['self']))
+  const sockets = readFileSync('/proc/net/tcp', 'utf8')
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/))
+  return sockets
+    .filter(([, , , state, ...rest]) => state === '0A' && ours.has(`socket:[${rest[5] ?? ''}]`))
+    .map(([, at = '']) => at)
+}
+
+describe.each<TunnelBackendName>(['openssh', 'openssh+ssh2'])('behind a proxy, the back end %s', (backend) => {
+  it('lets no other user of this machine through it: nothing listens, and the pipes of ssh are ours alone', async () => {
+    const sshd = await startRealSshd({ config: ALIVE })
+    const proxy = await startHttpProxy()
+    const temporary = join(tempFolder(), "it's one")
+    mkdirSync(temporary)
+    vi.stubEnv('TMPDIR', temporary)
+    const before = listeningHere()
+    expect(before.length).toBeGreaterThan(0)
+    const running = runTunnel({ ...sshd.options, backend, proxy: proxy.url })
+    await running.until('proven')
+    expect(listeningHere()).toEqual(before)
+    const [folder = ''] = readdirSync(temporary).map((name) => join(temporary, name))
+    expect(statSync(folder).mode & 0o777).toBe(0o700)
+    for (const name of ['down', 'up']) {
+      expect(statSync(join(folder, name)).isFIFO()).toBe(true)
+      expect(statSync(join(folder, name)).mode & 0o777).toBe(0o600)
+    }
+    // One that is cut comes back by pipes of its own.
+    const down = running.next('down')
+    sshd.signalSessions('SIGKILL')
+    await down
+    await running.until('proven')
+    expect(proxy.asked).toHaveLength(2)
+    await running.stop()
+    // Neither folders nor programs are left.
+    await vi.waitFor(() => expect(readdirSync(temporary)).toEqual([]), 30_000)
+    await vi.waitFor(() => expect(openFiles().filter((file) => file.includes(temporary))).toEqual([]), 30_000)
+  })
+})
 
 describe.each(ALL)('with the back end %s', (backend) => {
   async function behindAJumpHost(): Promise<{
