@@ -7,7 +7,7 @@ import { constants, openSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { GatewayError, messageOf } from '../base/errors.js'
+import { codeOf, GatewayError, messageOf } from '../base/errors.js'
 import type { HostPort } from '../base/host-port.js'
 import type { TunnelOptions, TunnelTimings } from './options.js'
 import { openSocket } from './transport.js'
@@ -34,9 +34,12 @@ async function makePipes(paths: readonly string[], signal: AbortSignal): Promise
     await run('mkfifo', ['-m', '600', ...paths], { timeout: 5_000, signal })
   } catch (error) {
     if (signal.aborted) throw new GatewayError('E_CANCELLED', 'stopped')
-    throw new GatewayError('E_CONNECT', `no pipe to reach the proxy by can be made: ${messageOf(error)}`, {
-      remedy: 'look at the space and the rights in the folder for temporary files, or choose the back end ssh2',
-      details: { step: 'ssh' },
+    const why = messageOf(error).trim().split('\n').at(-1) ?? ''
+    throw new GatewayError('E_CONNECT', `no pipe to reach the proxy by can be made: ${why}`, {
+      remedy:
+        'look at the space in the folder for temporary files and at mkfifo (coreutils), or choose the back end ssh2',
+      // Only what is not installed is a reason for another back end: one that is post-quantum is not given up for less.
+      ...(codeOf(error) === 'ENOENT' ? { details: { step: 'ssh' } } : {}),
       cause: error,
     })
   }

@@ -48,6 +48,7 @@ function listeningHere(): string[] {
   return sockets
     .filter(([, , , state, ...rest]) => state === '0A' && ours.has(`socket:[${rest[5] ?? ''}]`))
     .map(([, at = '']) => at)
+    .sort()
 }
 
 describe.each<TunnelBackendName>(['openssh', 'openssh+ssh2'])('behind a proxy, the back end %s', (backend) => {
@@ -73,7 +74,7 @@ describe.each<TunnelBackendName>(['openssh', 'openssh+ssh2'])('behind a proxy, t
     sshd.signalSessions('SIGKILL')
     await down
     await running.until('proven')
-    expect(proxy.asked).toHaveLength(2)
+    expect(proxy.asked.length).toBeGreaterThan(1)
     await running.stop()
     // Neither folders nor programs are left.
     await vi.waitFor(() => expect(readdirSync(temporary)).toEqual([]), 30_000)
