@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { withDeadline } from '../base/clock.js'
 import type { Identities } from './identities.js'
 import type { LinkTaker, TunnelBackend, TunnelLink } from './link.js'
-import { rememberedAbility } from './openssh-command.js'
+import { controlPath, rememberedAbility } from './openssh-command.js'
 import { OpensshControl } from './openssh-control.js'
 import { OpensshLink } from './openssh-link.js'
 import { OpensshProcess } from './openssh-process.js'
@@ -24,7 +24,7 @@ export function createOpensshBackend(
     async connect(taker: LinkTaker, signal: AbortSignal): Promise<TunnelLink> {
       const session = await prepareOpenssh(options, timings, await identities(), ability, signal)
       const socketPath = join(session.folder, 'c')
-      const own = ['-M', '-S', socketPath, '-o', 'ControlPersist=no']
+      const own = ['-M', '-S', controlPath(socketPath), '-o', 'ControlPersist=no']
       const args = [...own, ...session.args, '-v', '-N', '--', server.host]
       const ssh = OpensshProcess.background(session.program, args, clock, session.env)
       const { keyExchange, postQuantum } = await untilAuthenticated(ssh, session, options, timings, signal)

@@ -47,6 +47,11 @@ function pathInList(path: string): string {
   return `"${path.replace(/%/g, '%%').replace(/["\\]/g, '\\$&')}"`
 }
 
+/** A path on its own, where `%` begins a token too. */
+export function controlPath(path: string): string {
+  return path.replace(/%/g, '%%')
+}
+
 export interface OpensshTarget {
   readonly server: ServerAddress
   readonly knownHostsFiles: readonly string[]
@@ -103,7 +108,7 @@ export function opensshArguments(
     ...(options.sshConfigFile === undefined ? [] : ['-F', options.sshConfigFile]),
     '-T',
     ...Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]),
-    ...target.identityFiles.flatMap((file) => ['-i', file]),
+    ...target.identityFiles.flatMap((file) => ['-o', `IdentityFile=${pathInList(file)}`]),
     ...['-p', String(server.port), '-l', server.user],
   ]
 }

@@ -6,6 +6,7 @@ import { GatewayError } from '../base/errors.js'
 import { formatHostPort, type HostPort } from '../base/host-port.js'
 import { CarriedStream } from './carried-stream.js'
 import { askMaster, type MuxAnswer, type MuxRequest } from './openssh-mux.js'
+import { controlPath } from './openssh-command.js'
 import { OpensshProcess } from './openssh-process.js'
 
 /** Never a connection of its own: where the master is gone, `false` is what it would connect through. */
@@ -33,7 +34,7 @@ export class OpensshControl {
 
   /** Runs a command on the server; undefined where that fails. */
   exec(command: string, timeoutMs: number): Promise<string | undefined> {
-    const args = [...ONLY_THE_MASTER, '-S', this.socketPath, '-T', '--', ANY_HOST, command]
+    const args = [...ONLY_THE_MASTER, '-S', controlPath(this.socketPath), '-T', '--', ANY_HOST, command]
     return new Promise((resolve) => {
       execFile(this.program, args, { timeout: timeoutMs, env: { ...process.env, LC_ALL: 'C' } }, (error, stdout) =>
         resolve(error === null ? stdout : undefined),
@@ -52,7 +53,7 @@ export class OpensshControl {
     const before = master.facts.openFailures
     const ssh = OpensshProcess.piped(
       this.program,
-      [...ONLY_THE_MASTER, '-v', '-S', this.socketPath, '-W', where, '--', ANY_HOST],
+      [...ONLY_THE_MASTER, '-v', '-S', controlPath(this.socketPath), '-W', where, '--', ANY_HOST],
       this.clock,
     )
     try {

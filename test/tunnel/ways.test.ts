@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { TunnelBackendName } from '../../src/tunnel/contract.js'
@@ -55,12 +55,15 @@ describe.each<TunnelBackendName>(['openssh', 'openssh+ssh2'])('behind a proxy, t
   it('lets no other user of this machine through it: nothing listens, and the pipes of ssh are ours alone', async () => {
     const sshd = await startRealSshd({ config: ALIVE })
     const proxy = await startHttpProxy()
-    const temporary = join(tempFolder(), "it's one")
+    // What ssh would take for a token of its own, and the shell for a quote.
+    const keyFile = join(tempFolder(), `%h "it's one"`)
+    copyFileSync(sshd.keyFile, keyFile)
+    const temporary = join(tempFolder(), `%h it's one`)
     mkdirSync(temporary)
     vi.stubEnv('TMPDIR', temporary)
     const before = listeningHere()
     expect(before.length).toBeGreaterThan(0)
-    const running = runTunnel({ ...sshd.options, backend, proxy: proxy.url })
+    const running = runTunnel({ ...sshd.options, identityFiles: [keyFile], backend, proxy: proxy.url })
     await running.until('proven')
     expect(listeningHere()).toEqual(before)
     const [folder = ''] = readdirSync(temporary).map((name) => join(temporary, name))
