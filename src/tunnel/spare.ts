@@ -21,6 +21,8 @@ type SpareState =
   /** Being made, or waited with. */
   | { state: 'making'; stop: AbortController }
   | { state: 'ready'; link: TunnelLink }
+  /** To take over, once it has answered. */
+  | { state: 'asked'; link: TunnelLink }
   /** What is wrong does not mend by itself; asking again could have us shut out. */
   | { state: 'refused' }
 
@@ -33,6 +35,8 @@ export class Spare {
   #now: SpareState = { state: 'off' }
   #lastReason = ''
   #used = 0
+  /** What was given up and is not gone yet. */
+  readonly #leaving = new Set<Promise<void>>()
 
   constructor(private readonly parts: SpareParts) {
     const { spareAfterMs, spareMaxMs } = parts.timings
@@ -58,7 +62,7 @@ export class Spare {
     if (this.#now.state !== 'off') return
     const stop = new AbortController()
     this.#now = { state: 'making', stop }
-    void this.#make(stop.signal)
+    this.#untilGone(this.#make(stop.signal))
   }
 
   /**
@@ -68,12 +72,17 @@ export class Spare {
   async take(): Promise<TunnelLink | undefined> {
     const now = this.#now
     if (now.state !== 'ready') {
-      await this.drop('the first connection is being made')
+      void this.drop('the first connection is being made')
       return undefined
     }
-    this.#now = { state: 'off' }
+    const asked: SpareState = { state: 'asked', link: now.link }
+    this.#now = asked
     this.#backoff.reset()
-    if (await now.link.ping(this.parts.timings.sparePingMs)) {
+    const isAlive = await now.link.ping(this.parts.timings.sparePingMs)
+    // Dropped meanwhile: that has ended it.
+    if (this.#now !== asked) return undefined
+    this.#now = { state: 'off' }
+    if (isAlive) {
       this.#used += 1
       return now.link
     }
@@ -82,14 +91,23 @@ export class Spare {
     return undefined
   }
 
-  /** Gives it up; resolves, within the time for a stop, once it is closed. */
+  /** Gives it up, also while it is asked; resolves once it, and all that were given up before, are closed. */
   async drop(reason: string): Promise<void> {
     const now = this.#now
     this.#now = { state: 'off' }
     if (now.state === 'making') now.stop.abort()
-    if (now.state !== 'ready') return
-    this.#lastReason = reason
-    await now.link.end(this.parts.timings.stopTimeoutMs)
+    if (now.state === 'ready' || now.state === 'asked') {
+      this.#lastReason = reason
+      // One that may be dead keeps nobody waiting for its answer.
+      if (now.state === 'asked') now.link.destroy(reason)
+      else this.#untilGone(now.link.end(this.parts.timings.stopTimeoutMs))
+    }
+    await Promise.all(this.#leaving)
+  }
+
+  #untilGone(end: Promise<void>): void {
+    const gone = end.finally(() => this.#leaving.delete(gone))
+    this.#leaving.add(gone)
   }
 
   async #make(signal: AbortSignal): Promise<void> {
@@ -98,7 +116,7 @@ export class Spare {
       try {
         await sleep(options.clock, this.#backoff.nextMs(), signal)
         const link = await connect(signal)
-        if (signal.aborted) return void link.end(this.parts.timings.stopTimeoutMs)
+        if (signal.aborted) return await link.end(timings.stopTimeoutMs)
         return this.#keep(link)
       } catch (error) {
         if (signal.aborted) return
@@ -118,6 +136,7 @@ export class Spare {
     const { timings } = this.parts
     const { clock, log } = this.parts.options
     this.#now = { state: 'ready', link }
+    this.#lastReason = ''
     log.info({ address: link.address }, 'a spare connection to the server stands by')
     const sinceMs = clock.monotonicMs()
     void link.closed.then((why) => {

@@ -100,7 +100,7 @@ class SupervisedTunnel implements Tunnel {
     this.#cell.subscribe(({ state }) => {
       if (state !== 'proven') return
       this.#provenAtMs = options.clock.monotonicMs()
-      this.#spare?.want()
+      if (!this.#signal.aborted) this.#spare?.want()
     })
   }
 
@@ -289,6 +289,8 @@ class SupervisedTunnel implements Tunnel {
     const scope = new AbortController()
     const onStop = (): void => scope.abort()
     signal.addEventListener('abort', onStop, { once: true })
+    // Stopped in the moment in which the connection was there.
+    if (signal.aborted) onStop()
     let isLost = false
     const lost = link.closed.then((why) => {
       isLost = true

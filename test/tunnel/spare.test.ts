@@ -70,6 +70,8 @@ describe.concurrent('a spare connection', () => {
     'that does not answer is passed over for a fresh one',
     alone(async () => {
       const { running, sshd, first, spare } = await startPair('ssh2', { sparePingMs: 300 })
+      // What sshd says after a login is on the way for a moment, and whoever is heard counts as alive.
+      for (let n = 0; n < 3; n += 1) await running.next('proven')
       signalAll(spare, 'SIGSTOP')
       const down = running.next('down')
       signalAll(first, 'SIGKILL')
@@ -109,6 +111,21 @@ describe.concurrent('a spare connection', () => {
       running.tunnel.kick()
       await untilReady(running)
       expect(running.tunnel.facts()).toMatchObject({ connections: 1, losses: 0 })
+    }),
+  )
+
+  it(
+    'that is being asked whether it lives does not outlive a stop',
+    alone(async () => {
+      const { running, sshd, first, spare } = await startPair('ssh2', { sparePingMs: 60_000 })
+      signalAll(spare, 'SIGSTOP')
+      const again = running.next('connecting')
+      signalAll(first, 'SIGKILL')
+      await again
+      const stopped = running.stop()
+      signalAll(spare, 'SIGCONT')
+      await stopped
+      await eventually(() => sshd.sessions().length === 0)
     }),
   )
 
