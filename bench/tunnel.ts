@@ -28,6 +28,7 @@ const ROUND_TRIPS_MS = [0, 20, 100] as const
 const WARM_UP_ROUNDS = 300
 const ROUNDS = 2_000
 const STREAM_MS = 2_500
+const STREAM_ROUNDS = 3
 /** Of streaming each way before anything is measured: programs that run for a year are compiled by then. */
 const GET_GOING_MS = 1_000
 const RESETS = 9
@@ -237,45 +238,68 @@ async function getGoing(path: Path): Promise<void> {
   await channel.close()
 }
 
+interface Speeds {
+  readonly down: number[]
+  readonly up: number[]
+}
+
 async function throughputFigures(bench: Bench): Promise<Figure[]> {
   const figures: Figure[] = []
+  const cpu = new Map<Name, number[]>(bench.paths.map(({ name }) => [name, []]))
   for (const path of bench.paths) await getGoing(path)
   for (const roundTripMs of ROUND_TRIPS_MS) {
-    const down = new Map<Name, number>()
-    const up = new Map<Name, number>()
-    for (const path of bench.paths) {
-      bench.relay(path, `delay ${roundTripMs / 2}`)
-      const channel = await channelTo(path)
-      await echoMs(channel)
-      const cpuBefore = cpuOf(path)
-      const first = await downSpeed(channel.client, STREAM_MS)
-      const cpu = cpuOf(path) - cpuBefore
-      down.set(path.name, first.mbPerS)
-      await pause(200)
-      up.set(path.name, (await upSpeed(channel.client, STREAM_MS)).mbPerS)
-      await channel.close()
-      if (roundTripMs === 0 && path.name !== 'ssh2, default windows') {
+    const speeds = new Map<Name, Speeds>(bench.paths.map(({ name }) => [name, { down: [], up: [] }]))
+    // Path by path in turns: what a machine can do changes within minutes.
+    for (let round = 0; round < STREAM_ROUNDS; round += 1) {
+      for (const path of bench.paths) {
+        bench.relay(path, `delay ${roundTripMs / 2}`)
+        const channel = await channelTo(path)
+        await echoMs(channel)
+        const cpuBefore = cpuOf(path)
+        const first = await downSpeed(channel.client, STREAM_MS)
         // The second of getting going is in the CPU time: so are its bytes.
         const megabytes = (first.bytes / 1e6) * ((STREAM_MS + 1_000) / STREAM_MS)
-        figures.push({ name: `${path.name}: CPU a megabyte, lab to cloud`, value: cpu / megabytes, unit: 'ms' })
-      }
-      bench.relay(path, 'delay 0')
-    }
-    const at = `${roundTripMs} ms round trip`
-    for (const [direction, speeds] of [
-      ['lab to cloud', down],
-      ['device to device, upload', up],
-    ] as const) {
-      const theirs = speeds.get('ssh -R') ?? Number.NaN
-      for (const [name, speed] of speeds) {
-        figures.push({ name: `${name}: ${direction}, ${at}`, value: speed, unit: 'MB/s' })
-        if (name !== 'ssh -R')
-          figures.push({ name: `${name} / ssh -R: ${direction}, ${at}`, value: speed / theirs, unit: 'ratio' })
+        if (roundTripMs === 0) cpu.get(path.name)?.push((cpuOf(path) - cpuBefore) / megabytes)
+        speeds.get(path.name)?.down.push(first.mbPerS)
+        await pause(200)
+        speeds.get(path.name)?.up.push((await upSpeed(channel.client, STREAM_MS)).mbPerS)
+        await channel.close()
+        bench.relay(path, 'delay 0')
       }
     }
-    const ratio = (up.get('ssh2') ?? Number.NaN) / (up.get('ssh2, default windows') ?? Number.NaN)
-    figures.push({ name: `ssh2: upload against the default windows, ${at}`, value: ratio, unit: 'ratio' })
+    figures.push(...speedFigures(speeds, `${roundTripMs} ms round trip`))
   }
+  for (const [name, values] of cpu) {
+    if (name !== 'ssh2, default windows')
+      figures.push({ name: `${name}: CPU a megabyte, lab to cloud`, value: median(values), unit: 'ms' })
+  }
+  return figures
+}
+
+/** Medians over the rounds; a ratio is the median of those within each round, with the lowest and the highest beside it. */
+function speedFigures(speeds: ReadonlyMap<Name, Speeds>, at: string): Figure[] {
+  const figures: Figure[] = []
+  const compare = (name: string, own: readonly number[], other: readonly number[]): void => {
+    const ratios = own.map((speed, round) => speed / (other[round] ?? Number.NaN))
+    const [lowest, highest] = [Math.min(...ratios).toFixed(2), Math.max(...ratios).toFixed(2)]
+    const note = `median of ${ratios.length}, ${lowest} to ${highest}`
+    figures.push({ name: `${name}, ${at}`, value: median(ratios), unit: 'ratio', note })
+  }
+  for (const [direction, label] of [
+    ['down', 'lab to cloud'],
+    ['up', 'device to device, upload'],
+  ] as const) {
+    for (const [name, own] of speeds) {
+      figures.push({ name: `${name}: ${label}, ${at}`, value: median(own[direction]), unit: 'MB/s' })
+      if (name !== 'ssh -R')
+        compare(`${name} / ssh -R: ${label}`, own[direction], speeds.get('ssh -R')?.[direction] ?? [])
+    }
+  }
+  compare(
+    'ssh2: upload against the default windows',
+    speeds.get('ssh2')?.up ?? [],
+    speeds.get('ssh2, default windows')?.up ?? [],
+  )
   return figures
 }
 
