@@ -321,8 +321,8 @@ class SupervisedTunnel implements Tunnel {
   /** Only after a connection that was good until its end: what is wrong with the server shows on fresh connections. */
   async #spareLink(): Promise<TunnelLink | undefined> {
     const { probeIntervalMs, probeTimeoutMs } = this.#timings
-    const provenForMs = this.options.clock.monotonicMs() - this.#provenAtMs
-    if (provenForMs > probeIntervalMs + probeTimeoutMs) {
+    const sinceProofMs = this.options.clock.monotonicMs() - this.#provenAtMs
+    if (sinceProofMs > probeIntervalMs + probeTimeoutMs) {
       void this.#spare?.drop('the first connection is being made')
       return undefined
     }
